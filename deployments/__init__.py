@@ -1,0 +1,1 @@
+"""How it runs: local stack, command line, deployments."""

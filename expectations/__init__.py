@@ -1,0 +1,1 @@
+"""Data contracts: Great Expectations suites and our own leakage expectations."""

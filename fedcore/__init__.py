@@ -1,0 +1,1 @@
+"""The science of federated learning: pure functions over frozen values; no orchestrator, no registry."""

@@ -1,0 +1,1 @@
+"""Data sources: each turns files into one :class:`fedcore.data.dataset.Dataset`."""

@@ -1,0 +1,76 @@
+"""A loaded data set: splits of inputs and targets, what is learned, and where it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from fedcore.digests import digest_arrays, digest_json
+from fedcore.task import Task
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Samples of one split, in the source's order.
+
+    Attributes:
+      inputs: images (n, height, width, channels) uint8, or tables (n, columns) float32.
+      targets: as in :class:`fedcore.task.TaskKind`.
+      owners: (n,) str, the natural client of each sample, or None.
+    """
+
+    inputs: np.ndarray
+    targets: np.ndarray
+    owners: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def take(self, indices: np.ndarray) -> Split:
+        """The samples at ``indices``, in that order."""
+        owners = None if self.owners is None else self.owners[indices]
+        return Split(self.inputs[indices], self.targets[indices], owners)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Everything a run needs to know about its data.
+
+    Attributes:
+      name: short name for run names and tags, e.g. ``pneumoniamnist``.
+      task: what is learned.
+      splits: ``train`` always; ``val`` and ``test`` where there are any (never empty).
+      features: JSON description of one input. Images: ``{"kind": "image", "shape": [h, w, c]}``.
+        Tables: ``{"kind": "table", "names": [...], "encoding": {...}}`` where the encoding turns a
+        raw DataFrame into ``inputs`` (:class:`fedcore.data.encoding.TableEncoding`).
+      provenance: JSON: files with checksums, source, licence, declared split sizes.
+    """
+
+    name: str
+    task: Task
+    splits: Mapping[str, Split]
+    features: Mapping[str, Any]
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of everything that can change a result: content, task and features; no paths."""
+        content = {
+            split: digest_arrays(
+                {"inputs": part.inputs, "targets": part.targets}
+                | ({} if part.owners is None else {"owners": np.char.encode(part.owners.astype(str), "utf-8")})
+            )
+            for split, part in self.splits.items()
+        }
+        return digest_json([content, self.task.to_json(), dict(self.features)])
+
+    @property
+    def is_image(self) -> bool:
+        """Whether inputs are images."""
+        return self.features["kind"] == "image"

@@ -1,0 +1,1 @@
+"""Partitioners: which training sample belongs to which client."""

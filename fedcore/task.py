@@ -1,0 +1,127 @@
+"""What is learned: the kind of target, its labels, loss, scores and metrics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+
+class TaskKind(StrEnum):
+    """Kinds of targets.
+
+    BINARY: (n,) int64 of 0 and 1. MULTICLASS and ORDINAL: (n,) int64 below the number of labels.
+    MULTILABEL: (n, labels) int64 of 0 and 1. REGRESSION: (n,) float32.
+    """
+
+    BINARY = "binary"
+    MULTICLASS = "multiclass"
+    MULTILABEL = "multilabel"
+    ORDINAL = "ordinal"
+    REGRESSION = "regression"
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a model predicts. Models, partitioners, the audit and signatures ask it.
+
+    Attributes:
+      kind: kind of target.
+      labels: names of the labels by index; for binary (negative, positive); for regression the
+        name of the one quantity.
+    """
+
+    kind: TaskKind
+    labels: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        need = {TaskKind.BINARY: 2, TaskKind.REGRESSION: 1}.get(self.kind)
+        if need is not None and len(self.labels) != need:
+            raise ValueError(
+                f"labels={self.labels!r}: a {self.kind.value} task needs exactly {need}."
+            )
+        if not self.labels:
+            raise ValueError(f"labels=(): a {self.kind.value} task needs at least one label.")
+
+    @property
+    def num_outputs(self) -> int:
+        """Width of a model's last layer: 1 logit for binary, one per label otherwise."""
+        return 1 if self.kind in (TaskKind.BINARY, TaskKind.REGRESSION) else len(self.labels)
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON value that ``from_json`` takes back."""
+        return {"kind": self.kind.value, "labels": list(self.labels)}
+
+    @staticmethod
+    def from_json(value: dict[str, Any]) -> Task:
+        """The task that ``to_json`` described."""
+        return Task(TaskKind(value["kind"]), tuple(value["labels"]))
+
+    def strata(self, targets: np.ndarray) -> np.ndarray:
+        """(n,) int64 key to stratify by: the label; the rarest present one for multilabel (0: none);
+        the decile for regression."""
+        if self.kind is TaskKind.MULTILABEL:
+            order = np.argsort(targets.sum(axis=0), kind="stable")
+            key = np.zeros(len(targets), dtype=np.int64)
+            for label in order[::-1]:
+                key[targets[:, label] == 1] = label + 1
+            return key
+        if self.kind is TaskKind.REGRESSION:
+            edges = np.quantile(targets, np.linspace(0.1, 0.9, 9)) if len(targets) else []
+            return np.searchsorted(edges, targets).astype(np.int64)
+        return targets.astype(np.int64)
+
+    def loss(
+        self, logits: torch.Tensor, targets: torch.Tensor, class_weights: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Mean loss of a batch: cross-entropy, binary cross-entropy with logits, or half squared error.
+
+        Args:
+          logits: (n, num_outputs).
+          targets: as in ``TaskKind``.
+          class_weights: (labels,) weight of each class (binary: of negative, positive;
+            multilabel: of each positive), normalised within the batch as
+            ``torch.nn.functional.cross_entropy`` does.
+        """
+        from torch.nn import functional
+
+        if self.kind is TaskKind.REGRESSION:
+            return 0.5 * functional.mse_loss(logits[:, 0], targets)
+        if self.kind is TaskKind.BINARY:
+            each = functional.binary_cross_entropy_with_logits(
+                logits[:, 0], targets.to(logits.dtype), reduction="none"
+            )
+            if class_weights is None:
+                return each.mean()
+            weight = class_weights[targets]
+            return (each * weight).sum() / weight.sum()
+        if self.kind is TaskKind.MULTILABEL:
+            return functional.binary_cross_entropy_with_logits(
+                logits, targets.to(logits.dtype), pos_weight=class_weights
+            )
+        return functional.cross_entropy(logits, targets, weight=class_weights)
+
+    def scores(self, logits: np.ndarray) -> np.ndarray:
+        """(n, num_outputs) probabilities (regression: the predicted quantity) in float64."""
+        logits = np.asarray(logits, dtype=np.float64)
+        if self.kind is TaskKind.REGRESSION:
+            return logits
+        if self.kind in (TaskKind.BINARY, TaskKind.MULTILABEL):
+            return 0.5 * (1.0 + np.tanh(0.5 * logits))
+        shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return shifted / shifted.sum(axis=1, keepdims=True)
+
+    def predict(self, scores: np.ndarray) -> np.ndarray:
+        """Predicted targets, shaped as in ``TaskKind``, at threshold 0.5 or by the largest score."""
+        if self.kind is TaskKind.REGRESSION:
+            return scores[:, 0]
+        if self.kind is TaskKind.BINARY:
+            return (scores[:, 0] >= 0.5).astype(np.int64)
+        if self.kind is TaskKind.MULTILABEL:
+            return (scores >= 0.5).astype(np.int64)
+        return scores.argmax(axis=1).astype(np.int64)

@@ -1,0 +1,15 @@
+"""Fixtures shared by all tests."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def fedloom_data() -> Path:
+    """The folder of real data sets, or a skip that says so."""
+    folder = os.environ.get("FEDLOOM_DATA")
+    if not folder:
+        pytest.skip("needs real data: set FEDLOOM_DATA to the folder that holds it")
+    return Path(folder)
