@@ -64,7 +64,11 @@ class Dataset:
         content = {
             split: digest_arrays(
                 {"inputs": part.inputs, "targets": part.targets}
-                | ({} if part.owners is None else {"owners": np.char.encode(part.owners.astype(str), "utf-8")})
+                | (
+                    {}
+                    if part.owners is None
+                    else {"owners": np.char.encode(part.owners.astype(str), "utf-8")}
+                )
             )
             for split, part in self.splits.items()
         }

@@ -1,0 +1,63 @@
+"""Fetching one published file so that a half-written one is never seen under its name."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import urllib.request
+from pathlib import Path
+
+from fedcore.data.checksum import ChecksumMismatch, md5_of
+
+TIMEOUT_SECONDS = 30
+
+
+class DataNotFound(ValueError):
+    """A file of a data set is neither in the folders searched nor reachable."""
+
+
+def download(url: str, target: Path, md5: str) -> Path:
+    """The file behind ``url``, written to ``target`` after its checksum was found right.
+
+    It arrives under a temporary name in the same folder and is renamed when complete, so that an
+    interrupted transfer, a full disk or a second process leave nothing half-written.
+
+    Raises:
+      DataNotFound: the server cannot be reached or refuses, or the folder cannot be written.
+      ChecksumMismatch: what arrived is not the published file; nothing is kept.
+    """
+    if not url.startswith(("https://", "http://")):
+        raise ValueError(f"url={url!r}: only http and https addresses are fetched.")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    except OSError as error:
+        raise DataNotFound(
+            f"{target.parent} cannot be written ({error}), so {url} was not fetched. "
+            "Set FEDLOOM_DATA to a folder that can be written."
+        ) from error
+    partial = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            try:
+                with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as response:
+                    shutil.copyfileobj(response, file)
+            except OSError as error:
+                raise DataNotFound(
+                    f"{url} could not be fetched ({error}). Fetch it where there is a network and "
+                    f"put it at {target}."
+                ) from error
+            file.flush()
+            os.fsync(file.fileno())
+        actual = md5_of(partial)
+        if actual != md5.lower():
+            raise ChecksumMismatch(
+                f"{url} sent a file with md5 {actual}, but its source publishes {md5.lower()}; "
+                f"nothing was kept. Try again, or put the official file at {target}."
+            )
+        partial.chmod(0o644)
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+    return target
