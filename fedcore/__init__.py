@@ -1,1 +1,1 @@
-"""The science of federated learning: pure functions over frozen values; no orchestrator, no registry."""
+"""The science of federated learning: pure functions over frozen values, no orchestrator."""

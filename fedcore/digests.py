@@ -39,7 +39,7 @@ def digest_arrays(arrays: Mapping[str, np.ndarray]) -> str:
     """
     hasher = hashlib.sha256()
     for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
+        array = np.asarray(arrays[name], order="C")
         little = array.astype(array.dtype.newbyteorder("<"), copy=False)
         header = canonical_json([name, str(array.dtype), list(array.shape)])
         hasher.update(len(header).to_bytes(8, "little") + header.encode())

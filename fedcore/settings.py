@@ -1,4 +1,4 @@
-"""The base of every settings class: frozen, nothing unknown accepted; and the plug-in member of unions."""
+"""The base of every settings class, frozen and strict; and the plug-in member of unions."""
 
 from __future__ import annotations
 

@@ -63,8 +63,10 @@ class Task:
         return Task(TaskKind(value["kind"]), tuple(value["labels"]))
 
     def strata(self, targets: np.ndarray) -> np.ndarray:
-        """(n,) int64 key to stratify by: the label; the rarest present one for multilabel (0: none);
-        the decile for regression."""
+        """(n,) int64 key to stratify by.
+
+        The label; for multilabel the rarest one present plus 1 (0: none); for regression the decile.
+        """
         if self.kind is TaskKind.MULTILABEL:
             order = np.argsort(targets.sum(axis=0), kind="stable")
             key = np.zeros(len(targets), dtype=np.int64)
@@ -79,7 +81,7 @@ class Task:
     def loss(
         self, logits: torch.Tensor, targets: torch.Tensor, class_weights: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Mean loss of a batch: cross-entropy, binary cross-entropy with logits, or half squared error.
+        """Mean loss of a batch: cross-entropy (binary: with logits) or half squared error.
 
         Args:
           logits: (n, num_outputs).
@@ -117,7 +119,7 @@ class Task:
         return shifted / shifted.sum(axis=1, keepdims=True)
 
     def predict(self, scores: np.ndarray) -> np.ndarray:
-        """Predicted targets, shaped as in ``TaskKind``, at threshold 0.5 or by the largest score."""
+        """Predicted targets as in ``TaskKind``: at threshold 0.5, or by the largest score."""
         if self.kind is TaskKind.REGRESSION:
             return scores[:, 0]
         if self.kind is TaskKind.BINARY:

@@ -1,0 +1,222 @@
+"""A run's configuration: one section per concern, every choice with its default and bounds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError
+
+from fedcore.audit.settings import AuditSettings
+from fedcore.data.settings import DataSettings, Digits
+from fedcore.digests import digest_json
+from fedcore.models.settings import MlpSettings, ModelSettings
+from fedcore.participation import Everybody, ParticipationSettings
+from fedcore.partition.settings import Dirichlet, PartitionSettings
+from fedcore.settings import Settings
+from fedcore.strategies.settings import FedAvg, StrategySettings
+from fedcore.training.settings import LoopSettings, TrainingSettings
+
+
+class ConfigError(ValueError):
+    """A configuration cannot be used; the message names file, key, value and rule."""
+
+
+class PreprocessingSettings(Settings):
+    """How tables are scaled; images are scaled by their model's processor."""
+
+    standardise: Literal["client", "federation", "none"] = Field(
+        "federation",
+        description="Tables to zero mean and unit variance by the training rows of each client, of "
+        "all clients, or not at all.",
+    )
+
+
+class AggregationSettings(Settings):
+    """How updates become one."""
+
+    weighting: Literal["examples", "uniform"] = Field(
+        "examples", description="Weight of a client: its number of training examples, or 1."
+    )
+
+
+class RoundSettings(Settings):
+    """How many rounds, and when a round stands."""
+
+    count: int = Field(5, ge=1, description="Number of federated rounds.")
+    min_clients: int = Field(
+        1, ge=1, description="A round with fewer finished clients fails the run."
+    )
+    exclude_clients: tuple[str, ...] = Field(
+        (), description="Clients that are never asked; the partition does not change."
+    )
+    keep_updates: Literal["all", "last", "none"] = Field(
+        "all",
+        description="Client updates kept after a round commits; they only save repeated work.",
+    )
+
+
+class EvaluationSettings(Settings):
+    """What is measured, and which round's model is taken."""
+
+    every: int = Field(1, ge=1, description="Evaluate after every so many rounds, and the last.")
+    splits: tuple[Literal["val", "test"], ...] = Field(
+        ("val", "test"), description="Splits measured after rounds; the test split never chooses."
+    )
+    clients: bool = Field(True, description="Measure each client's own part too.")
+    choose: Literal["last", "accuracy", "auc", "balanced_accuracy", "loss", "r2"] = Field(
+        "last", description="Take the last round's model, or the best one on validation by this."
+    )
+
+
+class RegistrySettings(Settings):
+    """Where the model version goes."""
+
+    register_model: bool = Field(True, description="Register a model version for review.")
+    experiment: str = Field("fedloom", min_length=1, description="MLflow experiment.")
+    model_name: str = Field(
+        "", description="Registered model; fedloom-DATASET when left empty.", max_length=200
+    )
+
+
+class SpeedSettings(Settings):
+    """What changes the time and never the result; not part of any key or digest."""
+
+    workers: int = Field(
+        2, ge=0, le=256, description="Worker processes; 0 trains in the run's own process."
+    )
+
+
+class RunConfig(Settings):
+    """Everything that a federated run needs to know before it starts."""
+
+    version: Literal[1] = 1
+    name: str = Field("custom", pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", description="Short name.")
+    seed: int = Field(0, ge=0, lt=2**63, description="All public randomness comes from it.")
+    data: DataSettings = Field(default_factory=Digits)
+    partition: PartitionSettings = Field(default_factory=Dirichlet)
+    audit: AuditSettings = Field(default_factory=AuditSettings)
+    preprocessing: PreprocessingSettings = Field(default_factory=PreprocessingSettings)
+    model: ModelSettings = Field(default_factory=MlpSettings)
+    training: TrainingSettings = Field(default_factory=LoopSettings)
+    strategy: StrategySettings = Field(default_factory=FedAvg)
+    participation: ParticipationSettings = Field(default_factory=Everybody)
+    aggregation: AggregationSettings = Field(default_factory=AggregationSettings)
+    rounds: RoundSettings = Field(default_factory=RoundSettings)
+    evaluation: EvaluationSettings = Field(default_factory=EvaluationSettings)
+    registry: RegistrySettings = Field(default_factory=RegistrySettings)
+    speed: SpeedSettings = Field(default_factory=SpeedSettings)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of everything but ``speed``."""
+        return digest_json(self.model_dump(mode="json", exclude={"speed"}))
+
+    def to_yaml(self) -> str:
+        """The complete configuration as YAML that ``load_config`` takes back."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+SECTIONS = tuple(RunConfig.model_fields)
+
+
+def make_config(
+    values: Mapping[str, Any], overrides: Mapping[str, Any] | None = None, *, source: str = "config"
+) -> RunConfig:
+    """A validated configuration from plain values and overrides by dotted key.
+
+    Args:
+      values: sections, as in the YAML files.
+      overrides: ``{"training.learning_rate": 0.1}``; each key's section need not be in ``values``.
+      source: what the error message names, e.g. the file.
+
+    Raises:
+      ConfigError: unknown key, wrong type, value out of bounds or unknown ``kind``; every problem
+        on its own line.
+    """
+    merged = json.loads(json.dumps(values, default=_dumped))
+    for key, value in (overrides or {}).items():
+        _set(merged, key, value, source)
+    try:
+        return RunConfig.model_validate(merged)
+    except ValidationError as error:
+        lines = [f"  {_where(e['loc'])}: {e['msg']} (got {_shown(e)})" for e in error.errors()]
+        raise ConfigError("\n".join([f"{source} is not a valid run configuration:", *lines])) from (
+            None
+        )
+
+
+def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) -> RunConfig:
+    """The configuration in a YAML file, with overrides by dotted key.
+
+    Raises:
+      ConfigError: the file is missing, is not YAML, repeats a key, or ``make_config`` refuses it.
+    """
+    path = Path(path)
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), _StrictLoader)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}.") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} must hold sections such as data: and model:, not {values!r}")
+    return make_config(values, overrides, source=str(path))
+
+
+def parse_overrides(pairs: list[str]) -> dict[str, Any]:
+    """``["rounds.count=3"]`` as ``{"rounds.count": 3}``; values are read as YAML.
+
+    Raises:
+      ConfigError: a pair without ``=``.
+    """
+    overrides = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"override {pair!r} must read dotted.key=value, e.g. rounds.count=3.")
+        overrides[key] = yaml.safe_load(value)
+    return overrides
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """A safe loader that refuses repeated keys."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key!r} stands more than once", node.start_mark
+                )
+        return super().construct_mapping(node, deep=deep)
+
+
+def _set(values: dict[str, Any], key: str, value: Any, source: str) -> None:
+    *parents, last = key.split(".")
+    here = values
+    for name in parents:
+        here = here.setdefault(name, {})
+        if not isinstance(here, dict):
+            raise ConfigError(f"override {key!r} of {source}: {name!r} has no keys below it.")
+    if last == "kind" and here.get("kind") != value:
+        here.clear()  # the fields of another kind would only be refused as unknown
+    here[last] = value
+
+
+def _dumped(value: Any) -> Any:
+    if isinstance(value, Settings):
+        return value.model_dump(mode="json")
+    raise TypeError(f"{type(value).__name__} has no place in a configuration")
+
+
+def _where(location: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in location) or "top level"
+
+
+def _shown(error: Any) -> str:
+    text = repr(error["input"])
+    return text if len(text) <= 80 else text[:77] + "..."

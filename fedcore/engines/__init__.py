@@ -1,0 +1,1 @@
+"""Engines: the one seam between a laptop and a federation. All give the same bytes."""

@@ -1,0 +1,43 @@
+"""Client jobs in persistent worker processes of this machine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedcore.execute import execute_json
+from fedcore.jobs import ClientJob
+from fedcore.outcomes import ClientOutcome, Failed, outcome_from_json
+from fedcore.training.pool import WorkerDied, WorkerPool
+
+
+@dataclass(frozen=True)
+class PooledEngine:
+    """Jobs by a :class:`fedcore.training.pool.WorkerPool`; the caller opens and closes the pool.
+
+    Attributes:
+      store_url: where blobs and the memo are, as the workers see it.
+      cache: folder of cached features of frozen backbones.
+    """
+
+    store_url: str
+    cache: Path
+    pool: WorkerPool
+
+    def do(self, job: ClientJob) -> ClientOutcome:
+        """One job, waited for; a worker that dies twice on it is a failed client."""
+        payload = {"job": job.to_json(), "store": self.store_url, "cache": str(self.cache)}
+        try:
+            return outcome_from_json(json.loads(self.pool.run(execute_json, json.dumps(payload))))
+        except WorkerDied as error:
+            return Failed(job.client, job.key, str(error))
+
+    def run(self, jobs: Iterable[ClientJob]) -> Iterator[tuple[ClientJob, ClientOutcome]]:
+        """As :class:`fedcore.engines.engine.ClientEngine`."""
+        with ThreadPoolExecutor(self.pool.workers) as threads:
+            waiting = {threads.submit(self.do, job): job for job in jobs}
+            for future in as_completed(waiting):
+                yield waiting[future], future.result()

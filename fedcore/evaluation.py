@@ -1,0 +1,122 @@
+"""Metrics of a model's scores, by scikit-learn; and their mean and worst over clients."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from fedcore.task import Task, TaskKind
+
+HIGHER_IS_BETTER = {
+    "accuracy": True,
+    "auc": True,
+    "balanced_accuracy": True,
+    "r2": True,
+    "loss": False,
+    "mean_absolute_error": False,
+}
+
+
+def measure(task: Task, logits: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+    """Loss, accuracy, AUC and balanced accuracy (regression: loss, absolute error, R squared).
+
+    A metric that the targets cannot define (AUC with one class present, R squared of one sample)
+    is left out. Multi-class AUC is the mean over the classes present of one-against-rest;
+    multi-label accuracy and AUC are means over labels: the definitions of MedMNIST (Yang et al.,
+    MedMNIST v2, Scientific Data 2023, section "Evaluation").
+
+    Args:
+      logits: (n, outputs).
+      targets: as in :class:`fedcore.task.TaskKind`; n > 0.
+
+    Raises:
+      ValueError: no samples, or logits that are not finite.
+    """
+    from sklearn.metrics import r2_score
+
+    if len(targets) == 0:
+        raise ValueError("targets has 0 samples: nothing to evaluate.")
+    if not np.isfinite(logits).all():
+        raise ValueError("logits hold NaN or infinity: the model diverged; lower learning_rate.")
+    import torch
+
+    scores = task.scores(logits)
+    loss = float(
+        task.loss(torch.from_numpy(np.asarray(logits, np.float64)), _torch_targets(task, targets))
+    )
+    if task.kind is TaskKind.REGRESSION:
+        found = {"loss": loss, "mean_absolute_error": float(np.abs(scores[:, 0] - targets).mean())}
+        if len(targets) > 1:
+            found["r2"] = float(r2_score(targets, scores[:, 0]))
+        return found
+    predicted = task.predict(scores)
+    found = {"loss": loss, "accuracy": float((predicted == targets).mean())}
+    columns = _one_against_rest(task, scores, targets)
+    defined = [(s, t) for s, t in columns if 0 < t.sum() < len(t)]
+    if defined:
+        found["auc"] = float(np.mean([_auc(s, t) for s, t in defined]))
+    if task.kind is TaskKind.MULTILABEL:
+        recalls = [_recall_mean(predicted[:, j], targets[:, j]) for j in range(targets.shape[1])]
+        found["balanced_accuracy"] = float(np.mean(recalls))
+    else:
+        found["balanced_accuracy"] = _recall_mean(predicted, targets)
+    if task.kind is TaskKind.ORDINAL:
+        found["mean_absolute_error"] = float(np.abs(predicted - targets).mean())
+    return found
+
+
+def summarise(clients: Mapping[str, Mapping[str, Any]], metric: str) -> tuple[str, float] | None:
+    """(client, value) of the worst client by ``metric``, first by name among equals.
+
+    Args:
+      clients: client id -> metrics; clients without the metric are passed over.
+    """
+    held = {c: m[metric] for c, m in clients.items() if metric in m}
+    if not held:
+        return None
+    sign = 1 if HIGHER_IS_BETTER[metric] else -1
+    worst = min(sorted(held), key=lambda client: sign * held[client])
+    return worst, held[worst]
+
+
+def pooled(clients: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """Example-weighted mean of each metric over the clients that have it.
+
+    What a federation without central data can report; for AUC it is a mean of AUCs, not the AUC of
+    the pooled scores.
+    """
+    names = sorted({name for m in clients.values() for name in m if name != "num_examples"})
+    result = {}
+    for name in names:
+        held = [(m[name], m["num_examples"]) for c, m in sorted(clients.items()) if name in m]
+        result[name] = float(np.average([v for v, _ in held], weights=[n for _, n in held]))
+    return result
+
+
+def _torch_targets(task: Task, targets: np.ndarray) -> Any:
+    import torch
+
+    kind = np.float64 if task.kind is TaskKind.REGRESSION else np.int64
+    return torch.from_numpy(np.ascontiguousarray(targets, dtype=kind))
+
+
+def _one_against_rest(
+    task: Task, scores: np.ndarray, targets: np.ndarray
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    if task.kind is TaskKind.BINARY:
+        return [(scores[:, 0], targets == 1)]
+    if task.kind is TaskKind.MULTILABEL:
+        return [(scores[:, j], targets[:, j] == 1) for j in range(scores.shape[1])]
+    return [(scores[:, j], targets == j) for j in range(scores.shape[1])]
+
+
+def _auc(scores: np.ndarray, positive: np.ndarray) -> float:
+    from sklearn.metrics import roc_auc_score
+
+    return float(roc_auc_score(positive, scores))
+
+
+def _recall_mean(predicted: np.ndarray, targets: np.ndarray) -> float:
+    return float(np.mean([(predicted[targets == c] == c).mean() for c in np.unique(targets)]))

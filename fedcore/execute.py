@@ -1,0 +1,144 @@
+"""Does a client job: from the memo when it was done before, else by training or evaluating."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import TypeAdapter
+
+from fedcore import memo
+from fedcore.evaluation import measure
+from fedcore.jobs import ClientJob, JobKind
+from fedcore.models.build import reusable_model
+from fedcore.models.preprocess import Preprocess, preprocess_from_json
+from fedcore.models.settings import ModelSettings
+from fedcore.models.state import load_trainable, trainable_state
+from fedcore.outcomes import ClientOutcome, ClientUpdate, Done, Evaluation, Failed, outcome_to_json
+from fedcore.refs import Ref
+from fedcore.store import Store
+from fedcore.strategies.drift import build_drift
+from fedcore.task import Task
+from fedcore.training.settings import TrainingSettings
+from fedcore.training.train import predict, train
+
+_MODEL: TypeAdapter[Any] = TypeAdapter(ModelSettings)
+_TRAINING: TypeAdapter[Any] = TypeAdapter(TrainingSettings)
+
+
+def execute(job: ClientJob, store: Store, cache: Path) -> ClientOutcome:
+    """What the client's job comes back with; the same bytes in every engine.
+
+    An exception of the client's own (diverged training, a model that raises, unreadable data) is a
+    :class:`fedcore.outcomes.Failed` with its reason. A store that cannot be written (full disk) is
+    this machine's trouble, not the client's, and is raised.
+    """
+    remembered = memo.recall(store, job.key)
+    if remembered is not None:
+        return Done(job.client, job.key, remembered.result, True, remembered.seconds)
+    started = time.monotonic()
+    try:
+        result = _WORK[job.kind](job, store, cache)
+    except OSError:
+        raise
+    except Exception as error:
+        return Failed(job.client, job.key, f"{type(error).__name__}: {error}"[:500])
+    done = Done(job.client, job.key, result, seconds=round(time.monotonic() - started, 3))
+    memo.remember(store, done)
+    return done
+
+
+def execute_json(payload: str) -> str:
+    """``execute`` for a worker process: JSON ``{"job", "store", "cache"}`` to an outcome's JSON."""
+    value = json.loads(payload)
+    outcome = execute(
+        ClientJob.from_json(value["job"]), _opened(value["store"]), Path(value["cache"])
+    )
+    return json.dumps(outcome_to_json(outcome))
+
+
+@lru_cache(maxsize=4)
+def _opened(url: str) -> Store:
+    return Store(url)
+
+
+def _train(job: ClientJob, store: Store, cache: Path) -> ClientUpdate:
+    settings = job.settings
+    anchor = store.get_arrays(job.base)
+    data = _shard(store, job.data)
+    model, task, preprocess = _prepared(job, anchor)
+    weights = settings["class_weights"]
+    trained = train(
+        model,
+        data["inputs"],
+        data["targets"],
+        task=task,
+        preprocess=preprocess,
+        settings=_TRAINING.validate_python(settings["training"]),
+        learning_rate=settings["learning_rate"],
+        seed=job.seed,
+        names=(job.round, job.client),
+        drift=build_drift(settings["drift"]),
+        class_weights=None if weights is None else np.array(weights),
+        cache=cache,
+        device=job.numerics["device"],
+    )
+    after = trainable_state(model)
+    delta = {name: after[name] - anchor[name] for name in anchor}
+    ref = store.put_arrays(delta, "delta")
+    return ClientUpdate(job.base.digest, ref, trained.num_examples, dict(trained.metrics))
+
+
+def _evaluate(job: ClientJob, store: Store, cache: Path) -> Evaluation:
+    settings = job.settings
+    data = _shard(store, job.data)
+    model, task, preprocess = _prepared(job, store.get_arrays(job.base))
+    logits = predict(
+        model,
+        data["inputs"],
+        preprocess=preprocess,
+        batch_size=settings["batch_size"],
+        cache=cache,
+        device=job.numerics["device"],
+    )
+    metrics = measure(task, logits, data["targets"])
+    scores = None
+    if job.keep_scores:
+        kept = {"scores": task.scores(logits).astype(np.float32), "targets": data["targets"]}
+        scores = store.put_arrays(kept, "scores")
+    return Evaluation(len(data["targets"]), metrics, scores)
+
+
+Work = Callable[[ClientJob, Store, Path], ClientUpdate | Evaluation]
+_WORK: Mapping[JobKind, Work] = {
+    JobKind.TRAIN: _train,
+    JobKind.EVALUATE: _evaluate,
+}
+
+
+def _prepared(job: ClientJob, params: Mapping[str, np.ndarray]) -> tuple[Any, Task, Preprocess]:
+    settings = job.settings
+    task = Task.from_json(settings["task"])
+    model = reusable_model(
+        _MODEL.validate_python(job.model),
+        task,
+        tuple(settings["input_shape"]),
+        settings["init_seed"],
+    )
+    load_trainable(model, params)
+    return model, task, preprocess_from_json(settings["preprocess"])
+
+
+def _shard(store: Store, ref: Ref) -> dict[str, np.ndarray]:
+    return _cached_shard(store.url, ref)
+
+
+@lru_cache(maxsize=32)
+def _cached_shard(url: str, ref: Ref) -> dict[str, np.ndarray]:
+    """A shard verified once in this process; 32 are kept because cohorts return each round."""
+    return _opened(url).get_arrays(ref)

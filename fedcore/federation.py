@@ -1,0 +1,151 @@
+"""Who holds what: each client's samples as blobs, and central data where there is any."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from fedcore.data.dataset import Dataset, Split
+from fedcore.partition.partition import Partition
+from fedcore.refs import Ref
+from fedcore.store import Store
+from fedcore.task import Task, TaskKind
+
+CENTRAL = "_central"  # no client id starts with an underscore
+
+
+class Scaling(Protocol):
+    """Turns raw inputs into those that are shared out."""
+
+    def apply(self, inputs: np.ndarray) -> Any:
+        """The scaled inputs, as something numpy reads."""
+
+
+@dataclass(frozen=True)
+class Holding:
+    """One client's data, by split.
+
+    Attributes:
+      blobs: split -> blob with ``inputs`` and ``targets``.
+      sizes: split -> number of samples.
+      labels: number of training samples of each label (regression: empty).
+    """
+
+    blobs: Mapping[str, Ref]
+    sizes: Mapping[str, int]
+    labels: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Federation:
+    """The clients of a run.
+
+    Attributes:
+      clients: client id -> holding.
+      central: split -> blob of all its samples; only for evaluation.
+      central_sizes: split -> number of samples.
+    """
+
+    clients: Mapping[str, Holding]
+    central: Mapping[str, Ref]
+    central_sizes: Mapping[str, int]
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Client ids in canonical (sorted) order."""
+        return tuple(sorted(self.clients))
+
+    def load(self, store: Store, client: str, split: str) -> Split:
+        """A client's samples of one split."""
+        arrays = store.get_arrays(self.clients[client].blobs[split])
+        return Split(arrays["inputs"], arrays["targets"])
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON value that ``from_json`` takes back."""
+        return json.loads(json.dumps(asdict(self)))
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> Federation:
+        """The federation that ``to_json`` described."""
+        return Federation(
+            {
+                client: Holding(
+                    {split: Ref(**ref) for split, ref in held["blobs"].items()},
+                    held["sizes"],
+                    tuple(held["labels"]),
+                )
+                for client, held in value["clients"].items()
+            },
+            {split: Ref(**ref) for split, ref in value["central"].items()},
+            value["central_sizes"],
+        )
+
+
+def share_out(
+    dataset: Dataset, partition: Partition, store: Store, scaling: Mapping[str, Scaling]
+) -> Federation:
+    """Puts each client's samples of each split into the store, and the central val and test.
+
+    Args:
+      scaling: client id (and ``_central``) -> scaling of its rows; a central row is scaled as its
+        client scales it, one of no client by ``_central``. Empty: nothing is scaled.
+
+    Raises:
+      ValueError: a client has no training sample.
+    """
+    scaled = {
+        split: _scaled(part.inputs, partition.indices.get(split, {}), scaling)
+        for split, part in dataset.splits.items()
+    }
+    clients = {}
+    for client in partition.clients:
+        blobs, sizes = {}, {}
+        for split, held in partition.indices.items():
+            rows = held.get(client, np.empty(0, np.int64))
+            if len(rows):
+                targets = dataset.splits[split].targets[rows]
+                blobs[split] = _put(scaled[split][rows], targets, store)
+                sizes[split] = len(rows)
+        if "train" not in blobs:
+            raise ValueError(
+                f"client {client!r} has no training sample; use fewer clients or a larger min_size."
+            )
+        labels = count_labels(dataset.task, dataset.splits["train"].targets, partition, client)
+        clients[client] = Holding(blobs, sizes, labels)
+    central = {
+        split: _put(scaled[split], part.targets, store)
+        for split, part in dataset.splits.items()
+        if split != "train"
+    }
+    return Federation(clients, central, {split: len(dataset.splits[split]) for split in central})
+
+
+def count_labels(
+    task: Task, targets: np.ndarray, partition: Partition, client: str
+) -> tuple[int, ...]:
+    """Training samples of each label at a client; empty for regression."""
+    held = targets[partition.indices["train"][client]]
+    if task.kind is TaskKind.REGRESSION:
+        return ()
+    if task.kind is TaskKind.MULTILABEL:
+        return tuple(int(n) for n in held.sum(axis=0))
+    return tuple(int(n) for n in np.bincount(held, minlength=len(task.labels)))
+
+
+def _scaled(
+    inputs: np.ndarray, held: Mapping[str, np.ndarray], scaling: Mapping[str, Scaling]
+) -> np.ndarray:
+    if not scaling:
+        return inputs
+    scaled = np.array(scaling[CENTRAL].apply(inputs))
+    for client, rows in held.items():
+        scaled[rows] = np.asarray(scaling[client].apply(inputs[rows]))
+    return scaled
+
+
+def _put(inputs: np.ndarray, targets: np.ndarray, store: Store) -> Ref:
+    return store.put_arrays({"inputs": inputs, "targets": targets}, "shard")

@@ -1,0 +1,65 @@
+"""What bit-for-bit parity is claimed within: device kind, precision, releases, CPU capability."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from importlib import metadata, resources
+from importlib.metadata import PackageNotFoundError, entry_points, version
+from typing import Any
+
+RELEASES = ("torch", "numpy", "transformers", "peft", "opacus")
+PLUGIN_GROUPS = (
+    "fedloom.data",
+    "fedloom.models",
+    "fedloom.partitioners",
+    "fedloom.strategies",
+)
+
+
+def numerics(*, device: str, dtype: str, backend: str) -> dict[str, Any]:
+    """The settings of arithmetic, as JSON for job keys and records.
+
+    Args:
+      device: kind only (``cpu``, ``cuda``, ``mps``), as chosen by policy.
+      dtype: of training arithmetic, e.g. ``float32``.
+      backend: ``loop`` or ``trainer``.
+    """
+    import torch
+
+    return {
+        "device": device,
+        "dtype": dtype,
+        "backend": backend,
+        "torch": version("torch"),
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+    }
+
+
+@cache
+def code_digest() -> str:
+    """SHA-256 of fedcore's sources, each plug-in package's sources and the numeric releases."""
+    hasher = hashlib.sha256()
+    packages = {"fedcore"}
+    for group in PLUGIN_GROUPS:
+        packages |= {point.module.split(".")[0] for point in entry_points(group=group)}
+    for package in sorted(packages):
+        _add_sources(hasher, resources.files(package), package)
+    for name in RELEASES:
+        try:
+            hasher.update(f"{name}=={metadata.version(name)}\n".encode())
+        except PackageNotFoundError:
+            hasher.update(f"{name} absent\n".encode())
+    return hasher.hexdigest()
+
+
+def _add_sources(hasher: Any, folder: Any, name: str) -> None:
+    if folder.is_file():  # a plug-in that is a single module
+        hasher.update(folder.read_bytes())
+        return
+    for item in sorted(folder.iterdir(), key=lambda entry: entry.name):
+        if item.is_dir() and item.name != "__pycache__":
+            _add_sources(hasher, item, f"{name}/{item.name}")
+        elif item.name.endswith(".py"):
+            data = item.read_bytes()
+            hasher.update(f"{name}/{item.name}:{len(data)}\n".encode() + data)

@@ -1,0 +1,280 @@
+"""Everything a run needs before its first round: data by digest, the first model, settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fedcore.config import RunConfig, make_config
+from fedcore.data.dataset import Dataset
+from fedcore.federation import CENTRAL, Federation, share_out
+from fedcore.global_model import GlobalModel
+from fedcore.jobs import ClientJob, JobKind
+from fedcore.models.build import build_model
+from fedcore.models.preprocess import TablePreprocess, preprocess_for
+from fedcore.models.state import trainable_state
+from fedcore.numerics import code_digest, numerics
+from fedcore.partition.partition import Partition
+from fedcore.refs import Ref
+from fedcore.store import Store
+from fedcore.strategies.algorithm import Algorithm
+from fedcore.task import Task
+from fedcore.training.class_weights import balanced_weights
+from fedcore.training.device import available_devices, choose_device
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """What will run, on which samples, where.
+
+    Attributes:
+      config: the resolved configuration.
+      task: what is learned.
+      features: JSON description of one input.
+      federation: who holds what.
+      preprocess: JSON of how the model reads the samples in the store.
+      scaling: client id (and ``_central``) -> JSON of how tables were scaled before they were
+        shared out; empty for images.
+      input_shape: one preprocessed input.
+      initial: the model before round 1.
+      identity: JSON digests: config, dataset, partition, code; and numerics.
+      warnings: sentences for the operator, e.g. a device that was not there.
+    """
+
+    config: RunConfig
+    task: Task
+    features: Mapping[str, Any]
+    federation: Federation
+    preprocess: Mapping[str, Any]
+    scaling: Mapping[str, Mapping[str, Any]]
+    input_shape: tuple[int, ...]
+    initial: GlobalModel
+    identity: Mapping[str, Any]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """The federated algorithm as functions."""
+        return self.config.strategy.build()
+
+    def cohort(self, round: int) -> tuple[str, ...]:
+        """Client ids drawn for a round, sorted."""
+        excluded = set(self.config.rounds.exclude_clients)
+        clients = [client for client in self.federation.ids if client not in excluded]
+        return self.config.participation.build()(clients, self.config.seed, round)
+
+    def header(self) -> dict[str, Any]:
+        """The run's header: what its chain starts from. ``speed`` is not in it."""
+        return {
+            "config": self.config.model_dump(mode="json", exclude={"speed"}),
+            "task": self.task.to_json(),
+            "features": dict(self.features),
+            "federation": self.federation.to_json(),
+            "preprocess": dict(self.preprocess),
+            "scaling": {client: dict(how) for client, how in self.scaling.items()},
+            "input_shape": list(self.input_shape),
+            "initial": _model_json(self.initial),
+            "identity": dict(self.identity),
+        }
+
+    @staticmethod
+    def from_header(header: Mapping[str, Any]) -> RunPlan:
+        """The plan of a run that has begun."""
+        initial = header["initial"]
+        return RunPlan(
+            make_config(header["config"], source="run header"),
+            Task.from_json(header["task"]),
+            header["features"],
+            Federation.from_json(header["federation"]),
+            header["preprocess"],
+            header["scaling"],
+            tuple(header["input_shape"]),
+            GlobalModel(
+                0,
+                Ref(**initial["params"]),
+                Ref(**initial["state"]) if initial["state"] else None,
+            ),
+            header["identity"],
+        )
+
+    def train_jobs(self, round: int, base: Ref, cohort: Sequence[str]) -> list[ClientJob]:
+        """What each client of the cohort is asked to do, in canonical order."""
+        training, rounds = self.config.training, self.config.rounds.count
+        return [
+            self._job(
+                JobKind.TRAIN,
+                client,
+                round,
+                base,
+                self.federation.clients[client].blobs["train"],
+                {
+                    "training": training.model_dump(mode="json"),
+                    "learning_rate": training.learning_rate_at(
+                        round, rounds, getattr(self.config.model, "mode", None)
+                    ),
+                    "class_weights": self._class_weights(),
+                    "drift": dict(self.algorithm.drift),
+                },
+            )
+            for client in cohort
+        ]
+
+    def evaluate_jobs(self, base: Ref, split: str, *, keep_scores: bool = False) -> list[ClientJob]:
+        """Measure a model on the central samples of a split and on each client's own part."""
+        places = [(CENTRAL, self.federation.central.get(split))]
+        if self.config.evaluation.clients:
+            places += [
+                (client, self.federation.clients[client].blobs.get(split))
+                for client in self.federation.ids
+            ]
+        batch = {"batch_size": self.config.training.eval_batch_size}
+        return [
+            self._job(JobKind.EVALUATE, client, 0, base, blob, batch, keep_scores)
+            for client, blob in places
+            if blob is not None
+        ]
+
+    def _class_weights(self) -> list[float] | None:
+        """Of the whole federation; a client's own are its own business."""
+        if self.config.training.class_weights != "federation":
+            return None
+        holdings = self.federation.clients.values()
+        counts = np.sum([holding.labels for holding in holdings], axis=0)
+        size = sum(holding.sizes["train"] for holding in holdings)
+        return [float(weight) for weight in balanced_weights(self.task, counts, size)]
+
+    def _job(
+        self,
+        kind: JobKind,
+        client: str,
+        round: int,
+        base: Ref,
+        data: Ref,
+        own: Mapping[str, Any],
+        keep_scores: bool = False,
+    ) -> ClientJob:
+        settings = {
+            "model": self.config.model.identity(),
+            "task": self.task.to_json(),
+            "input_shape": list(self.input_shape),
+            "preprocess": dict(self.preprocess),
+            "init_seed": self.config.seed,
+            "backbone": self.identity["backbone"],
+            **own,
+        }
+        return ClientJob(
+            kind,
+            client,
+            round,
+            self.config.seed,
+            base,
+            data,
+            settings,
+            self.identity["numerics"],
+            self.identity["code"],
+            self.config.model.model_dump(mode="json"),
+            keep_scores=keep_scores,
+        )
+
+
+def prepare(config: RunConfig, dataset: Dataset, partition: Partition, store: Store) -> RunPlan:
+    """The plan of a run over a partitioned data set; its shards and first model go to the store.
+
+    Raises:
+      ValueError: settings that cannot work on this data.
+    """
+    _check(config, dataset, partition)
+    scaling = {} if dataset.is_image else standardisers(config, dataset, partition)
+    federation = share_out(dataset, partition, store, scaling)
+    device, warning = choose_device(config.training.device, available_devices())
+    preprocess = preprocess_for(config.model, dataset.features)
+    input_shape = preprocess.output_shape(dataset.splits["train"].inputs.shape[1:])
+    model = build_model(config.model, dataset.task, input_shape, config.seed)
+    params = trainable_state(model)
+    state = config.strategy.build().init(params)
+    initial = GlobalModel(
+        0,
+        store.put_arrays(params, "model"),
+        store.put_arrays(state, "server-state") if state else None,
+    )
+    identity = {
+        "config": config.digest,
+        "dataset": dataset.name,
+        "fingerprint": dataset.fingerprint,
+        "provenance": dict(dataset.provenance),
+        "partition": partition.digest,
+        "backbone": config.model.backbone_digest(),
+        "code": code_digest(),
+        "numerics": numerics(
+            device=device,
+            dtype=config.training.dtype,
+            backend=config.training.kind,
+        ),
+    }
+    return RunPlan(
+        config,
+        dataset.task,
+        dataset.features,
+        federation,
+        preprocess.to_json(),
+        {client: how.to_json() for client, how in scaling.items()},
+        tuple(input_shape),
+        initial,
+        identity,
+        (warning,) if warning else (),
+    )
+
+
+def _check(config: RunConfig, dataset: Dataset, partition: Partition) -> None:
+    rounds, choose = config.rounds, config.evaluation.choose
+    unknown = sorted(set(rounds.exclude_clients) - set(partition.clients))
+    if unknown:
+        raise ValueError(
+            f"rounds.exclude_clients names {unknown}; the clients are {list(partition.clients)}."
+        )
+    asked = len(partition.clients) - len(rounds.exclude_clients)
+    if rounds.min_clients > asked:
+        raise ValueError(
+            f"rounds.min_clients={rounds.min_clients} is more than the {asked} clients of this run."
+        )
+    if choose != "last" and not {"val"} & {*config.evaluation.splits} & {*dataset.splits}:
+        raise ValueError(
+            f"evaluation.choose={choose!r} needs a validation split; {dataset.name} has "
+            f"{sorted(dataset.splits)} and evaluation.splits is {list(config.evaluation.splits)}. "
+            "Set evaluation.choose: last."
+        )
+
+
+def standardisers(
+    config: RunConfig, dataset: Dataset, partition: Partition
+) -> dict[str, TablePreprocess]:
+    """Client id (and ``_central``) -> scaling of a table by training rows.
+
+    ``client``: each by its own rows, ``_central`` (samples of no known client) by all clients'.
+    ``federation``: everyone by all clients' rows. ``none``: no scaling. A column without spread
+    is only centred.
+    """
+    inputs = dataset.splits["train"].inputs
+    held = partition.indices["train"]
+
+    def scaling(rows: np.ndarray) -> TablePreprocess:
+        values = inputs[rows].astype(np.float64)
+        std = (float(v) or 1.0 for v in values.std(axis=0))
+        return TablePreprocess(tuple(float(v) for v in values.mean(axis=0)), tuple(std))
+
+    scope = config.preprocessing.standardise
+    if scope == "none":
+        return dict.fromkeys((*partition.clients, CENTRAL), TablePreprocess())
+    shared = scaling(np.sort(np.concatenate([held[client] for client in partition.clients])))
+    each = {c: scaling(held[c]) if scope == "client" else shared for c in partition.clients}
+    return {CENTRAL: shared, **each}
+
+
+def _model_json(model: GlobalModel) -> dict[str, Any]:
+    return {
+        "params": vars(model.params) | {},
+        "state": vars(model.state) | {} if model.state else None,
+    }

@@ -1,0 +1,115 @@
+"""A whole run without an orchestrator: audit, partition, rounds, choice of the model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fedcore.chain import Chain, RoundRecord
+from fedcore.config import RunConfig
+from fedcore.digests import digest_arrays
+from fedcore.engines.engine import ClientEngine
+from fedcore.evaluation import HIGHER_IS_BETTER
+from fedcore.events import Emit, Event, silent
+from fedcore.federation import CENTRAL
+from fedcore.outcomes import Done, Evaluation
+from fedcore.plan import RunPlan, prepare
+from fedcore.refs import Ref
+from fedcore.rounds import evaluate_model, run_rounds
+from fedcore.store import Store
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a finished run leaves.
+
+    Attributes:
+      run_id: the chain's name.
+      records: all committed rounds.
+      chosen: the record whose model is taken.
+      final_digest: SHA-256 of the chosen model's sorted tensors.
+      evaluation: split -> overall and per-client metrics of the chosen model.
+      scores: blob of the chosen model's ``scores`` and ``targets`` on central test data, or None.
+    """
+
+    run_id: str
+    records: tuple[RoundRecord, ...]
+    chosen: RoundRecord
+    final_digest: str
+    evaluation: dict[str, Any]
+    scores: Ref | None
+
+
+def run_federated(
+    config: RunConfig,
+    *,
+    store: Store,
+    engine: ClientEngine,
+    run_id: str,
+    data_folder: Path | None = None,
+    emit: Emit = silent,
+) -> tuple[RunPlan, RunResult]:
+    """Runs a configuration from data to chosen model, here and now.
+
+    Calling it again with the same ``run_id`` goes on where the chain ends.
+
+    Raises:
+      AuditFailed: a finding stops the run before any training.
+    """
+    emit(Event("stage", message="audit"))
+    dataset = config.data.load(data_folder)
+    report = check_data(dataset, config)
+    emit(Event("stage", message="partition"))
+    partition = divide(dataset, config, report)
+    plan = prepare(config, dataset, partition, store)
+    chain = Chain(store, run_id)
+    chain.begin(plan.header())
+    emit(Event("stage", message="rounds", rounds=config.rounds.count))
+    for _ in run_rounds(plan, chain, engine, emit):
+        pass
+    emit(Event("stage", message="evaluation"))
+    return plan, conclude(plan, chain, engine)
+
+
+def conclude(plan: RunPlan, chain: Chain, engine: ClientEngine) -> RunResult:
+    """The chosen round's model, measured, with its scores on the central test data."""
+    records = tuple(chain.records())
+    chosen = choose_round(records, plan.config.evaluation.choose)
+    scores = None
+    for job in plan.evaluate_jobs(chosen.model, "test", keep_scores=True):
+        if job.client == CENTRAL:
+            for _, outcome in engine.run([job]):
+                if isinstance(outcome, Done) and isinstance(outcome.result, Evaluation):
+                    scores = outcome.result.scores
+    return RunResult(
+        chain.run_id,
+        records,
+        chosen,
+        digest_arrays(chain.store.get_arrays(chosen.model)),
+        dict(chosen.metrics) or evaluate_model(plan, chosen.model, engine),
+        scores,
+    )
+
+
+def choose_round(records: Sequence[RoundRecord], choose: str) -> RoundRecord:
+    """The last record, or the first of the best on validation by a metric; never by the test split.
+
+    Raises:
+      ValueError: no round has that metric on validation data.
+    """
+    if choose == "last":
+        return records[-1]
+    measured = [
+        (record.metrics["val"]["overall"][choose], record)
+        for record in records
+        if choose in record.metrics.get("val", {}).get("overall", {})
+    ]
+    if not measured:
+        raise ValueError(
+            f"evaluation.choose={choose!r} needs validation data with that metric in some round; "
+            "take choose: last, or a data set with a val split in evaluation.splits."
+        )
+    sign = 1 if HIGHER_IS_BETTER[choose] else -1
+    return max(measured, key=lambda pair: (sign * pair[0], -pair[1].round))[1]

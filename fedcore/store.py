@@ -1,0 +1,175 @@
+"""A content-addressed store of blobs on fsspec: written once, verified on every read."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+from fsspec.implementations.local import LocalFileSystem
+
+from fedcore import tensors
+from fedcore.digests import digest_bytes
+from fedcore.refs import Ref
+
+# These create an object only if it is absent, in one step of the backend; others are refused.
+EXCLUSIVE_BACKENDS = {"file", "local", "memory", "s3", "s3a", "gs", "gcs"}
+
+
+class BlobMissing(LookupError):
+    """The store does not hold the blob."""
+
+
+class BlobAltered(ValueError):
+    """The blob's bytes are not those that its digest names."""
+
+
+class AlreadyExists(FileExistsError):
+    """An exclusive write found the name taken."""
+
+
+class Store:
+    """Blobs under their digests and small named files, on a local folder or any fsspec URL.
+
+    Attributes:
+      url: where it is, e.g. ``/var/lib/fedloom/store`` or ``s3://bucket/prefix``.
+
+    Raises:
+      ValueError: the backend cannot create a file exclusively, which the round chain needs.
+    """
+
+    def __init__(self, url: str | Path) -> None:
+        self.url = str(url)
+        self.fs, root = fsspec.core.url_to_fs(self.url)
+        self.root = root.rstrip("/")
+        protocols = {self.fs.protocol} if isinstance(self.fs.protocol, str) else {*self.fs.protocol}
+        if not protocols & EXCLUSIVE_BACKENDS:
+            raise ValueError(
+                f"url={self.url!r}: backend {sorted(protocols)} has no exclusive create, which the "
+                f"round chain needs; use a folder or one of {sorted(EXCLUSIVE_BACKENDS)}."
+            )
+
+    # -- blobs ---------------------------------------------------------------------------------
+
+    def put(self, data: bytes, kind: str) -> Ref:
+        """Keeps ``data`` under its digest; a blob that is already there intact is not rewritten."""
+        ref = Ref(digest_bytes(data), len(data), kind)
+        if not self.holds(ref):
+            self.write(self._blob(ref.digest), data)
+        return ref
+
+    def get(self, ref: Ref) -> bytes:
+        """The blob's bytes.
+
+        Raises:
+          BlobMissing: it is not in the store.
+          BlobAltered: its bytes do not match its digest (truncated or changed).
+        """
+        try:
+            data = self.read(self._blob(ref.digest))
+        except FileNotFoundError as error:
+            raise BlobMissing(f"{ref.kind} {ref.digest} is not in the store {self.url}.") from error
+        if digest_bytes(data) != ref.digest:
+            raise BlobAltered(
+                f"{ref.kind} {ref.digest} in {self.url} has other bytes than its digest names "
+                f"({len(data)} of {ref.size}); it is not used."
+            )
+        return data
+
+    def holds(self, ref: Ref) -> bool:
+        """Whether the blob is there with the right bytes."""
+        try:
+            self.get(ref)
+        except (BlobMissing, BlobAltered):
+            return False
+        return True
+
+    def put_arrays(self, arrays: tensors.Arrays, kind: str) -> Ref:
+        """Keeps named arrays as one safetensors blob."""
+        return self.put(tensors.encode(arrays), kind)
+
+    def get_arrays(self, ref: Ref) -> dict[str, np.ndarray]:
+        """The named arrays of a safetensors blob; raises as ``get`` does."""
+        return tensors.decode(self.get(ref))
+
+    def blobs(self) -> Iterator[tuple[str, int, float]]:
+        """(digest, bytes, seconds since the epoch of its writing) of every blob."""
+        for path, info in self._find("blobs"):
+            modified = info.get("mtime") or info.get("created") or info.get("LastModified") or 0
+            stamp = modified.timestamp() if hasattr(modified, "timestamp") else float(modified)
+            yield path.rsplit("/", 1)[-1], int(info["size"]), stamp
+
+    def discard(self, digest: str) -> None:
+        """Removes a blob if it is there."""
+        with suppress(FileNotFoundError):
+            self.fs.rm_file(f"{self.root}/{self._blob(digest)}")
+
+    # -- named files ---------------------------------------------------------------------------
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a named file; ``FileNotFoundError`` if there is none."""
+        return self.fs.cat_file(f"{self.root}/{name}")
+
+    def names(self, folder: str) -> list[str]:
+        """Sorted names of the files anywhere under a folder, relative to the store."""
+        return sorted(path for path, _ in self._find(folder))
+
+    def write(self, name: str, data: bytes, *, exclusive: bool = False) -> None:
+        """Writes a named file in one step: readers see all of it or nothing, also on a full disk.
+
+        Raises:
+          AlreadyExists: ``exclusive`` and the name is taken.
+        """
+        path = f"{self.root}/{name}"
+        if isinstance(self.fs, LocalFileSystem):
+            _write_local(Path(path), data, exclusive=exclusive)
+            return
+        try:
+            self.fs.pipe_file(path, data, mode="create" if exclusive else "overwrite")
+        except FileExistsError as error:
+            raise AlreadyExists(path) from error
+
+    def remove(self, name: str) -> None:
+        """Removes a named file if it is there."""
+        with suppress(FileNotFoundError):
+            self.fs.rm_file(f"{self.root}/{name}")
+
+    def _blob(self, digest: str) -> str:
+        return f"blobs/{digest[:2]}/{digest}"
+
+    def _find(self, folder: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        self.fs.invalidate_cache()
+        found = self.fs.find(f"{self.root}/{folder}", detail=True)
+        for path, info in found.items():
+            name = path[len(self.root) :].lstrip("/") if path.startswith(self.root) else path
+            if "/.tmp-" not in f"/{name}":
+                yield name, info
+
+
+def _write_local(path: Path, data: bytes, *, exclusive: bool) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f".tmp-{secrets.token_hex(8)}"
+    try:
+        with open(temporary, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        if exclusive:
+            try:
+                os.link(temporary, path)
+            except FileExistsError as error:
+                raise AlreadyExists(str(path)) from error
+        else:
+            os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
