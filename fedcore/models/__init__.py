@@ -1,0 +1,1 @@
+"""Models: settings that build torch modules from preprocessed inputs to logits."""

@@ -1,0 +1,196 @@
+"""Which model is trained: one settings class per kind, each building a torch module."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
+
+from fedcore.models.preprocess import Preprocess, default_preprocess
+from fedcore.settings import Plugin, Settings
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from fedcore.task import Task
+
+Dropout = Annotated[float, Field(ge=0, lt=1, description="Dropout probability.")]
+
+
+class _Built(Settings):
+    """A model without pretrained weights that reads images in [-1, 1] or a scaled table."""
+
+    def preprocess(self, features: Mapping[str, Any]) -> Preprocess:
+        """How the model reads inputs that ``features`` describes."""
+        return default_preprocess(features)
+
+    def backbone_digest(self) -> str | None:
+        """SHA-256 of the pretrained weights that do not travel; None: there are none."""
+        return None
+
+    def identity(self) -> dict[str, Any]:
+        """JSON for job keys: everything that decides the built module, no paths."""
+        return self.model_dump(mode="json")
+
+
+class LogisticSettings(_Built):
+    """Logistic (or linear) regression on the flattened input."""
+
+    kind: Literal["logistic"] = "logistic"
+
+    def build(self, task: Task, input_shape: tuple[int, ...]) -> nn.Module:
+        """(n, ...) to (n, task.num_outputs)."""
+        from fedcore.models.mlp import mlp
+
+        return mlp(input_shape, task.num_outputs)
+
+
+class MlpSettings(_Built):
+    """A multi-layer perceptron on the flattened input."""
+
+    kind: Literal["mlp"] = "mlp"
+    hidden: tuple[Annotated[int, Field(ge=1, le=65536)], ...] = Field(
+        (64,), min_length=1, max_length=16, description="Width of each hidden layer."
+    )
+    dropout: Dropout = 0.0
+
+    def build(self, task: Task, input_shape: tuple[int, ...]) -> nn.Module:
+        """(n, ...) to (n, task.num_outputs)."""
+        from fedcore.models.mlp import mlp
+
+        return mlp(input_shape, task.num_outputs, self.hidden, self.dropout)
+
+
+class McMahanCnnSettings(_Built):
+    """The MNIST CNN of McMahan et al. 2017 (1.7 million parameters)."""
+
+    kind: Literal["cnn_mcmahan"] = "cnn_mcmahan"
+
+    def build(self, task: Task, input_shape: tuple[int, ...]) -> nn.Module:
+        """(n, c, h, w) to (n, task.num_outputs)."""
+        from fedcore.models.cnn import cnn_mcmahan
+
+        return cnn_mcmahan(image_shape(self.kind, input_shape), task.num_outputs)
+
+
+class GroupNormCnnSettings(_Built):
+    """A small CNN with GroupNorm and a flatten head (224 thousand parameters)."""
+
+    kind: Literal["cnn_gn"] = "cnn_gn"
+    width: int = Field(16, ge=4, le=256, description="Channels of the first convolution.")
+    dropout: Dropout = 0.0
+
+    def build(self, task: Task, input_shape: tuple[int, ...]) -> nn.Module:
+        """(n, c, h, w) to (n, task.num_outputs)."""
+        from fedcore.models.cnn import cnn_gn
+
+        shape = image_shape(self.kind, input_shape)
+        return cnn_gn(shape, task.num_outputs, self.width, self.dropout)
+
+
+class CifarCnnSettings(_Built):
+    """The CIFAR-10 CNN of McMahan et al. 2017 with GroupNorm (1.8 million parameters)."""
+
+    kind: Literal["cnn_cifar"] = "cnn_cifar"
+    dropout: Dropout = 0.0
+
+    def build(self, task: Task, input_shape: tuple[int, ...]) -> nn.Module:
+        """(n, c, h, w) to (n, task.num_outputs)."""
+        from fedcore.models.cnn import cnn_cifar
+
+        return cnn_cifar(image_shape(self.kind, input_shape), task.num_outputs, self.dropout)
+
+
+class MobileNetSettings(_Built):
+    """A small MobileNetV2 with GroupNorm."""
+
+    kind: Literal["mobilenet"] = "mobilenet"
+    width: float = Field(0.5, gt=0, le=4, description="Multiplier of all channel counts.")
+    expansion: int = Field(6, ge=1, le=12, description="Widening inside a block.")
+
+    def build(self, task: Task, input_shape: tuple[int, ...]) -> nn.Module:
+        """(n, c, h, w) to (n, task.num_outputs)."""
+        from fedcore.models.mobilenet import mobilenet
+
+        shape = image_shape(self.kind, input_shape)
+        return mobilenet(shape, task.num_outputs, self.width, self.expansion)
+
+
+class ResNetSettings(_Built):
+    """A residual network with GroupNorm; width 16 is quick on a CPU, 64 is the full one."""
+
+    kind: Literal["resnet"] = "resnet"
+    depth: Literal[10, 18, 34] = Field(18, description="Number of layers.")
+    width: int = Field(16, ge=4, le=256, description="Channels of the first stage (64: full).")
+
+    def build(self, task: Task, input_shape: tuple[int, ...]) -> nn.Module:
+        """(n, c, h, w) to (n, task.num_outputs)."""
+        from fedcore.models.resnet import resnet
+
+        shape = image_shape(self.kind, input_shape)
+        return resnet(shape, task.num_outputs, self.depth, self.width)
+
+
+class ModelPlugin(Plugin):
+    """A model of another installed package (entry point group ``fedloom.models``).
+
+    The entry point is ``factory(task, input_shape, **options) -> nn.Module``.
+    """
+
+    def preprocess(self, features: Mapping[str, Any]) -> Preprocess:
+        """The factory's own ``preprocess(features)`` where it has one, else the default."""
+        own = getattr(self.load("fedloom.models"), "preprocess", default_preprocess)
+        return own(features)
+
+    def backbone_digest(self) -> str | None:
+        """None: a plug-in's weights are trained and travel."""
+        return None
+
+    def identity(self) -> dict[str, Any]:
+        """JSON for job keys; the package's sources are in the key's code part."""
+        return self.model_dump(mode="json")
+
+    def build(self, task: Task, input_shape: tuple[int, ...]) -> nn.Module:
+        """What the factory makes.
+
+        Raises:
+          ValueError: it is not a torch module.
+        """
+        from torch import nn
+
+        model = self.load("fedloom.models")(task, input_shape, **self.options)
+        if not isinstance(model, nn.Module):
+            raise ValueError(
+                f"plugin name={self.name!r} made a {type(model).__name__}; "
+                "its factory must return a torch.nn.Module."
+            )
+        return model
+
+
+def image_shape(kind: str, input_shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """``input_shape`` as (channels, height, width).
+
+    Raises:
+      ValueError: it is not an image, or too small to be pooled twice.
+    """
+    if len(input_shape) != 3 or min(input_shape[1:]) < 8:
+        raise ValueError(
+            f"model kind={kind!r} reads images (channels, height, width) of at least 8 pixels; "
+            f"the data has input_shape={input_shape}. Use logistic or mlp."
+        )
+    channels, height, width = input_shape
+    return channels, height, width
+
+
+ModelSettings = Annotated[
+    LogisticSettings
+    | MlpSettings
+    | McMahanCnnSettings
+    | GroupNormCnnSettings
+    | CifarCnnSettings
+    | MobileNetSettings
+    | ResNetSettings
+    | ModelPlugin,
+    Field(discriminator="kind"),
+]

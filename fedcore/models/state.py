@@ -1,0 +1,133 @@
+"""What of a model travels (its trainable parameters as numpy arrays), and what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+def trainable_parameters(model: nn.Module) -> dict[str, torch.nn.Parameter]:
+    """The parameters that require a gradient, by name, in sorted order."""
+    return dict(sorted((n, p) for n, p in model.named_parameters() if p.requires_grad))
+
+
+def trainable_state(model: nn.Module) -> dict[str, np.ndarray]:
+    """Copies of the trainable parameters as float32 arrays, in sorted order of their names."""
+    return {
+        name: parameter.detach().to("cpu").float().numpy().copy()
+        for name, parameter in trainable_parameters(model).items()
+    }
+
+
+def load_trainable(model: nn.Module, state: Mapping[str, np.ndarray]) -> None:
+    """Set the trainable parameters of ``model`` to ``state``; nothing changes when it does not fit.
+
+    Raises:
+      ValueError: names, shapes or dtypes differ, or a value is not finite.
+    """
+    import torch
+
+    parameters = trainable_parameters(model)
+    missing, unknown = sorted(parameters.keys() - state), sorted(state.keys() - parameters.keys())
+    if missing or unknown:
+        raise ValueError(
+            f"state does not fit the model: missing {missing[:3]}, unknown {unknown[:3]} "
+            f"({len(missing)} and {len(unknown)}); it must name exactly the trainable parameters."
+        )
+    for name, parameter in parameters.items():
+        value = state[name]
+        if value.shape != tuple(parameter.shape):
+            raise ValueError(
+                f"state[{name!r}] has shape {value.shape}; it must be {tuple(parameter.shape)}."
+            )
+        if value.dtype != np.float32:
+            raise ValueError(f"state[{name!r}] has dtype {value.dtype}; it must be float32.")
+        if not np.isfinite(value).all():
+            raise ValueError(f"state[{name!r}] has values that are not finite; it was refused.")
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            # A copy: blobs are memory-mapped and read-only, which torch warns about.
+            parameter.copy_(torch.from_numpy(np.array(state[name])))
+
+
+@dataclass(frozen=True)
+class ParameterCount:
+    """How many numbers a model has, and how many of them travel."""
+
+    total: int
+    trainable: int
+
+
+def count_parameters(model: nn.Module) -> ParameterCount:
+    """Parameters in all and those that are trained."""
+    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
+    return ParameterCount(sum(n for n, _ in sizes), sum(n for n, is_trained in sizes if is_trained))
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """Bytes that training on one batch needs; ``total`` is their sum.
+
+    Attributes:
+      weights: all parameters and buffers.
+      gradients: one per trainable parameter.
+      optimizer: its moments (0, 1 or 2 per trainable parameter).
+      activations: outputs of all leaf modules: an upper bound of what backward keeps.
+    """
+
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+
+    @property
+    def total(self) -> int:
+        """Sum of the parts, in bytes."""
+        return self.weights + self.gradients + self.optimizer + self.activations
+
+
+def estimate_memory(
+    model: nn.Module, input_shape: tuple[int, ...], batch_size: int, moments: int = 0
+) -> MemoryEstimate:
+    """What a training step takes, the activations measured by hooks on a batch of one.
+
+    Args:
+      model: any module built by :func:`fedcore.models.build.build_model`.
+      input_shape: shape of one preprocessed input.
+      batch_size: samples of a training batch.
+      moments: optimizer values per trainable parameter: 0 SGD, 1 with momentum, 2 AdamW.
+    """
+    import torch
+
+    sizes: list[int] = []
+
+    def note(_module, _inputs, output):
+        if isinstance(output, torch.Tensor):
+            sizes.append(output.numel() * output.element_size())
+
+    leaves = [module for module in model.modules() if not list(module.children())]
+    hooks = [leaf.register_forward_hook(note) for leaf in leaves]
+    was_training = model.training
+    try:
+        model.eval()
+        with torch.no_grad():
+            model(torch.zeros(1, *input_shape))
+    finally:
+        model.train(was_training)
+        for hook in hooks:
+            hook.remove()
+    tensors = [*model.parameters(), *model.buffers()]
+    trained = 4 * count_parameters(model).trainable
+    return MemoryEstimate(
+        weights=sum(t.numel() * t.element_size() for t in tensors),
+        gradients=trained,
+        optimizer=moments * trained,
+        activations=batch_size * sum(sizes),
+    )

@@ -1,0 +1,1 @@
+"""Local training: what one client does with one model in one round."""

@@ -1,0 +1,42 @@
+"""A client's inputs as batches of preprocessed tensors."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+    from fedcore.models.preprocess import Preprocess
+
+# Up to this size everything is preprocessed once; beyond it (images blown up to 224 pixels) every
+# batch is. Speed only: the values are the same.
+KEPT_BYTES = 256 * 2**20
+
+
+class Samples:
+    """Inputs of ``len(samples)`` samples; ``batch(indices)`` is float32 (b, ...)."""
+
+    def __init__(self, inputs: np.ndarray | torch.Tensor, preprocess: Preprocess | None) -> None:
+        """Raw arrays with their preprocessing, or a tensor (cached features) with None."""
+        self._inputs = inputs
+        self._preprocess = preprocess
+        self._ready: torch.Tensor | None = None
+        if preprocess is None:
+            self._ready = inputs  # type: ignore[assignment]
+        elif 4 * len(inputs) * math.prod(preprocess.output_shape(inputs.shape[1:])) <= KEPT_BYTES:
+            self._ready = preprocess.apply(np.asarray(inputs))
+
+    def __len__(self) -> int:
+        return len(self._inputs)
+
+    def batch(self, indices: torch.Tensor) -> torch.Tensor:
+        """The preprocessed samples at ``indices``, in that order."""
+        if self._ready is not None:
+            return self._ready[indices]
+        if self._preprocess is None:
+            raise RuntimeError("a tensor without preprocessing is always ready")
+        return self._preprocess.apply(np.asarray(self._inputs)[indices.numpy()])

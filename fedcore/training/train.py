@@ -1,0 +1,184 @@
+"""Local training and prediction, the two things a client does with a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from fedcore.models.preprocess import Preprocess
+from fedcore.models.state import trainable_parameters
+from fedcore.rng import seeded_globals, stream
+from fedcore.task import Task
+from fedcore.training.augmentation import augmenter
+from fedcore.training.batches import draw_batches
+from fedcore.training.class_weights import balanced_weights, label_counts
+from fedcore.training.contract import Backend, Drift, Lesson, TrainingDiverged, TrainResult
+from fedcore.training.loop import run_loop
+from fedcore.training.samples import Samples
+from fedcore.training.settings import LoopSettings, TrainingSettings
+from fedcore.training.threads import one_thread
+
+
+def train(
+    model: nn.Module,
+    inputs: np.ndarray,
+    targets: np.ndarray,
+    *,
+    task: Task,
+    preprocess: Preprocess,
+    settings: TrainingSettings,
+    learning_rate: float,
+    seed: int,
+    names: tuple[str | int, ...] = (),
+    drift: Drift | None = None,
+    class_weights: np.ndarray | None = None,
+    cache: Path | None = None,
+    device: str = "cpu",
+) -> TrainResult:
+    """Train ``model`` in place on one client's samples; the caller takes ``after - anchor``.
+
+    Args:
+      model: from :func:`fedcore.models.build.build_model`, holding the anchor.
+      inputs: raw images (n, h, w, c) uint8 or tables (n, columns) float32.
+      targets: as in :class:`fedcore.task.TaskKind`.
+      task: gives the loss.
+      preprocess: what turns ``inputs`` into what the model reads.
+      settings: backend and its options.
+      learning_rate: of this round (``settings.learning_rate_at``).
+      seed: of the run.
+      names: of this job, e.g. ``(round, client)``; every draw is from streams under them.
+      drift: a term added to each gradient, see :data:`fedcore.training.contract.Drift`.
+      class_weights: (labels,) of the federation, for ``settings.class_weights == "federation"``
+        (:func:`fedcore.training.class_weights.balanced_weights`).
+      cache: folder for features of frozen backbones; speed only.
+      device: from :func:`fedcore.training.device.choose_device`.
+
+    Raises:
+      ValueError: no samples, unequal lengths, values that are not finite, wrong shapes.
+      TrainingDiverged: the loss or a parameter is not finite.
+    """
+    _check_samples(inputs, targets)
+    with one_thread(), seeded_globals(seed, "training", *names):
+        model.to(device).train()
+        network, samples = _network_and_samples(model, inputs, preprocess, settings, cache)
+        lesson = Lesson(
+            model=model,
+            network=network,
+            samples=samples,
+            targets=torch.from_numpy(np.array(targets)),
+            task=task,
+            settings=settings,
+            learning_rate=learning_rate,
+            batches=draw_batches(
+                stream(seed, "batches", *names),
+                num_examples=len(inputs),
+                batch_size=settings.batch_size,
+                epochs=settings.epochs,
+                steps=settings.steps,
+            ),
+            augment=augmenter(settings.augmentation, stream(seed, "augmentation", *names)),
+            drift=drift,
+            class_weights=_class_weights(task, settings, targets, class_weights, device),
+            device=device,
+        )
+        steps, loss = _backend(settings)(lesson)
+        model.eval()
+    for name, parameter in trainable_parameters(model).items():
+        if not torch.isfinite(parameter).all():
+            raise TrainingDiverged(
+                f"parameter {name!r} is not finite after {steps} steps (mean loss {loss:g}); "
+                f"lower learning_rate={learning_rate:g} or set max_grad_norm."
+            )
+    return TrainResult(len(inputs), steps, {"loss": loss})
+
+
+def predict(
+    model: nn.Module,
+    inputs: np.ndarray,
+    *,
+    preprocess: Preprocess,
+    batch_size: int = 256,
+    cache: Path | None = None,
+    device: str = "cpu",
+) -> np.ndarray:
+    """Logits (n, outputs) float32 of ``model`` in evaluation mode; n may be 0.
+
+    Args:
+      model: any module of :mod:`fedcore.models`.
+      inputs: raw images (n, h, w, c) uint8 or tables (n, columns) float32.
+      preprocess: what turns ``inputs`` into what the model reads.
+      batch_size: samples of a batch.
+      cache: folder for features of frozen backbones; speed only.
+      device: where to compute.
+    """
+    if len(inputs) == 0:
+        outputs = _last_width(model)
+        return np.zeros((0, outputs), dtype=np.float32)
+    was_training = model.training
+    with one_thread(), torch.inference_mode():
+        model.to(device).eval()
+        network, samples = _network_and_samples(model, inputs, preprocess, None, cache)
+        parts = [
+            network(samples.batch(indices).to(device)).float().cpu().numpy()
+            for indices in torch.arange(len(inputs)).split(batch_size)
+        ]
+    model.train(was_training)
+    return np.concatenate(parts)
+
+
+def _last_width(model: nn.Module) -> int:
+    return [p for p in model.parameters() if p.requires_grad][-1].shape[0]
+
+
+def _backend(settings: TrainingSettings) -> Backend:
+    if isinstance(settings, LoopSettings):
+        return run_loop
+    raise NotImplementedError
+
+
+def _network_and_samples(
+    model: nn.Module,
+    inputs: np.ndarray,
+    preprocess: Preprocess,
+    settings: TrainingSettings | None,
+    cache: Path | None,
+) -> tuple[nn.Module, Samples]:
+    return model, Samples(inputs, preprocess)
+
+
+def _class_weights(
+    task: Task,
+    settings: TrainingSettings,
+    targets: np.ndarray,
+    of_federation: np.ndarray | None,
+    device: str,
+) -> torch.Tensor | None:
+    if settings.class_weights == "none":
+        return None
+    weights = of_federation
+    if settings.class_weights == "client":
+        weights = balanced_weights(task, label_counts(task, targets), len(targets))
+    if weights is None:
+        raise ValueError(
+            "class_weights='federation' needs the federation's weights: "
+            "pass class_weights=balanced_weights(task, counts, num_examples)."
+        )
+    return torch.from_numpy(np.array(weights, dtype=np.float32)).to(device)
+
+
+def _check_samples(inputs: np.ndarray, targets: np.ndarray) -> None:
+    if len(inputs) == 0:
+        raise ValueError("num_examples=0: a client without samples cannot train; leave it out.")
+    if len(inputs) != len(targets):
+        raise ValueError(f"{len(inputs)} inputs and {len(targets)} targets; they must pair up.")
+    for name, values in (("inputs", inputs), ("targets", targets)):
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            axes = tuple(range(1, values.ndim))
+            row = int(np.flatnonzero(~np.isfinite(values).all(axis=axes))[0])
+            raise ValueError(
+                f"{name} have values that are not finite (first in sample {row}); "
+                "encode or drop missing values before training."
+            )
