@@ -1,0 +1,54 @@
+"""Prefect's server with a policy for browsers: its pages may talk to this server only.
+
+The pages of Prefect 3.8.8 call an analytics host even with analytics off, and its API answers any
+web site by default. Both matter on a machine that also sees patients' data.
+"""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+from prefect.server.api.server import create_app as create_prefect_app
+from starlette.datastructures import MutableHeaders
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+# Inline styles and scripts, eval in the run graph (pixi), data: pictures and blob: workers are what
+# Prefect's pages are made of. Foreign hosts are what this keeps out.
+CONTENT_SECURITY_POLICY = "; ".join(
+    [
+        "default-src 'self'",
+        "script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:",
+        "style-src 'self' 'unsafe-inline'",
+        "img-src 'self' data: blob:",
+        "font-src 'self' data:",
+        "worker-src 'self' blob:",
+        "connect-src 'self'",
+        "frame-ancestors 'none'",
+    ]
+)
+
+
+class BrowserPolicy:
+    """Adds the policy to every HTTP response; websockets pass untouched."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_policy(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
+                headers["Referrer-Policy"] = "no-referrer"
+            await send(message)
+
+        await self.app(scope, receive, send_with_policy if scope["type"] == "http" else send)
+
+
+def create_app() -> FastAPI:
+    """The server, API and pages; uvicorn's factory."""
+    app = create_prefect_app(final=True)
+    app.add_middleware(BrowserPolicy)
+    # A foreign name that resolves to loopback (DNS rebinding) is refused.
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])
+    return app

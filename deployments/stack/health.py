@@ -1,0 +1,44 @@
+"""Whether the services of a stack answer."""
+
+from __future__ import annotations
+
+import httpx
+
+from deployments.stack.stack import POOL, Stack
+
+PATIENCE_SECONDS = 5.0
+
+
+def prefect_answers(stack: Stack) -> bool:
+    """Prefect's API is ready."""
+    return _get(f"{stack.prefect_api_url}/health").strip() == "true"
+
+
+def mlflow_answers(stack: Stack) -> bool:
+    """MLflow's API is ready."""
+    return _get(f"{stack.mlflow_url}/health").strip() == "OK"
+
+
+def worker_answers(stack: Stack) -> bool:
+    """A worker of the pool has sent a heartbeat of late."""
+    try:
+        answer = httpx.post(
+            f"{stack.prefect_api_url}/work_pools/{POOL}/workers/filter",
+            json={},
+            timeout=PATIENCE_SECONDS,
+            trust_env=False,  # never through a proxy
+        )
+        return answer.is_success and any(w["status"] == "ONLINE" for w in answer.json())
+    except httpx.HTTPError:
+        return False
+
+
+ANSWERS = {"prefect": prefect_answers, "mlflow": mlflow_answers, "worker": worker_answers}
+
+
+def _get(url: str) -> str:
+    try:
+        answer = httpx.get(url, timeout=PATIENCE_SECONDS, trust_env=False)
+        return answer.text if answer.is_success else ""
+    except httpx.HTTPError:
+        return ""

@@ -1,0 +1,54 @@
+"""Free loopback ports, and who holds one that is not free."""
+
+from __future__ import annotations
+
+import socket
+
+import psutil
+
+from deployments.stack.stack import LOOPBACK
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could listen on the loopback port now."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        # As servers do: a port in TIME_WAIT counts as free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+        return True
+
+
+def choose_port(preferred: int, *, taken: frozenset[int] = frozenset()) -> int:
+    """``preferred`` when it is free, else one that the operating system names.
+
+    Args:
+      preferred: a port number.
+      taken: ports that are spoken for though nobody listens yet.
+    """
+    if preferred not in taken and is_free(preferred):
+        return preferred
+    while True:
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.bind((LOOPBACK, 0))
+            port = probe.getsockname()[1]
+        if port not in taken:
+            return port
+
+
+def describe_holder(port: int) -> str:
+    """Who listens on the port, in words, as far as this user may know."""
+    try:
+        pids = {
+            connection.pid
+            for connection in psutil.net_connections("tcp")
+            if connection.laddr
+            and connection.laddr.port == port
+            and connection.status == psutil.CONN_LISTEN
+        }
+        process = psutil.Process(next(pid for pid in pids if pid))
+        return f"process {process.pid} ({' '.join(process.cmdline())[:100]})"
+    except (psutil.Error, StopIteration):
+        return "another process"

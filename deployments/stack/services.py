@@ -1,0 +1,107 @@
+"""The three services of a stack: their commands and their environment."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from deployments.stack.stack import LOOPBACK, POOL, Stack, environment
+
+RUNS_AT_ONCE = 2
+
+
+@dataclass(frozen=True)
+class Service:
+    """A long-running command.
+
+    Attributes:
+      name: also the name of its log file.
+      command: program and arguments.
+      starts_by_itself: False for what must wait until another service answers.
+      order: services with higher numbers end first.
+      stop_seconds: patience before it is killed.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    starts_by_itself: bool
+    order: int
+    stop_seconds: int
+
+
+def services(stack: Stack) -> tuple[Service, ...]:
+    """Prefect server, MLflow server and worker, for this stack's ports and folders."""
+    # Not `prefect server start`: it is this same uvicorn command, without our browser policy.
+    prefect = (
+        *(sys.executable, "-m", "uvicorn", "--factory", "deployments.stack.console:create_app"),
+        *("--host", LOOPBACK, "--port", str(stack.prefect_port)),
+        *("--timeout-keep-alive", "60", "--log-level", "warning"),
+    )
+    # The default middleware admits loopback names only; artifacts travel through the server.
+    mlflow = (
+        *(sys.executable, "-m", "mlflow", "server", "--host", LOOPBACK),
+        *("--port", str(stack.mlflow_port), "--workers", "1"),
+        *("--backend-store-uri", f"sqlite:///{stack.home / 'mlflow' / 'mlflow.db'}"),
+        *("--serve-artifacts", "--artifacts-destination", str(stack.home / "mlflow" / "artifacts")),
+    )
+    worker = (
+        *(sys.executable, "-m", "prefect", "--no-prompt", "worker", "start"),
+        *("--pool", POOL, "--type", "process", "--name", "local", "--install-policy", "never"),
+        *("--limit", str(RUNS_AT_ONCE)),
+    )
+    return (
+        Service("prefect", prefect, starts_by_itself=True, order=1, stop_seconds=15),
+        Service("mlflow", mlflow, starts_by_itself=True, order=2, stop_seconds=10),
+        Service("worker", worker, starts_by_itself=False, order=3, stop_seconds=20),
+    )
+
+
+def service_environment(stack: Stack, outer: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The environment of all services and of the flow runs that the worker starts.
+
+    What ``outer`` says about Prefect and MLflow belongs to other servers and is left out;
+    ``FEDLOOM_DATA``, ``HF_HUB_OFFLINE`` and the rest pass through.
+    """
+    kept = {
+        key: value for key, value in outer.items() if not key.startswith(("PREFECT_", "MLFLOW_"))
+    }
+    if data := kept.get("FEDLOOM_DATA"):
+        kept["FEDLOOM_DATA"] = str(Path(data).expanduser().resolve())
+    database = stack.home / "prefect" / "prefect.db"
+    # By default events are written one at a time: 20 task runs a second. These settings: 95.
+    recorders = {
+        f"PREFECT_SERVER_SERVICES_{service}_{key}": value
+        for service in ("TASK_RUN_RECORDER", "EVENT_PERSISTER")
+        for key, value in {
+            "BATCH_SIZE": "200",
+            "READ_BATCH_SIZE": "200",
+            "FLUSH_INTERVAL": "1",
+        }.items()
+    }
+    return {
+        **kept,
+        **environment(stack),
+        **recorders,
+        "PYTHONUNBUFFERED": "1",
+        # A folder named `tasks` where a run works must not hide ours.
+        "PYTHONSAFEPATH": "1",
+        "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{database}",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": stack.prefect_ui_url,
+        # Else the pages call port 4200 whatever the server's port.
+        "PREFECT_SERVER_UI_API_URL": "/api",
+        "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+        "PREFECT_UI_URL": stack.prefect_ui_url,
+        "PREFECT_WORKER_QUERY_SECONDS": "2",
+        "PREFECT_WORKER_HEARTBEAT_SECONDS": "10",
+        # A cancelled run that never started is ended too.
+        "PREFECT_WORKER_ENABLE_CANCELLATION": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "GX_ANALYTICS_ENABLED": "false",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "DO_NOT_TRACK": "1",
+    }

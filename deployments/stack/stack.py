@@ -1,0 +1,102 @@
+"""Where a local stack answers and where it keeps its state."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+POOL = "fedloom"
+LOOPBACK = "127.0.0.1"
+
+
+class StackError(RuntimeError):
+    """The stack cannot do what was asked; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process that we started. The start time tells it from a later one with the same number."""
+
+    pid: int
+    started: float
+
+
+@dataclass(frozen=True)
+class Stack:
+    """One local stack.
+
+    Attributes:
+      home: folder of all its state, absolute.
+      prefect_port: loopback port of the Prefect server.
+      mlflow_port: loopback port of the MLflow server.
+      processes: what was started, by name; empty before that.
+    """
+
+    home: Path
+    prefect_port: int
+    mlflow_port: int
+    processes: dict[str, Process] = field(default_factory=dict)
+
+    @property
+    def prefect_ui_url(self) -> str:
+        """Prefect's console."""
+        return f"http://{LOOPBACK}:{self.prefect_port}"
+
+    @property
+    def prefect_api_url(self) -> str:
+        """Prefect's API, for ``PREFECT_API_URL``."""
+        return f"{self.prefect_ui_url}/api"
+
+    @property
+    def mlflow_url(self) -> str:
+        """MLflow's pages and API, for ``MLFLOW_TRACKING_URI``."""
+        return f"http://{LOOPBACK}:{self.mlflow_port}"
+
+    def flow_run_url(self, flow_run_id: str) -> str:
+        """The page of a flow run in Prefect's console."""
+        return f"{self.prefect_ui_url}/runs/flow-run/{flow_run_id}"
+
+
+def stack_home(home: str | Path | None = None) -> Path:
+    """The folder of a stack: the argument, else ``FEDLOOM_HOME``, else ``.fedloom`` here."""
+    return Path(home or os.environ.get("FEDLOOM_HOME") or ".fedloom").expanduser().resolve()
+
+
+def environment(stack: Stack) -> dict[str, str]:
+    """What a process needs to work with this stack, to be laid over ``os.environ``."""
+    return {
+        "FEDLOOM_HOME": str(stack.home),
+        "PREFECT_API_URL": stack.prefect_api_url,
+        "PREFECT_HOME": str(stack.home / "prefect"),
+        "MLFLOW_TRACKING_URI": stack.mlflow_url,
+    }
+
+
+def read_stack(home: Path) -> Stack | None:
+    """The stack that was last started in ``home``, running or not; None when there was none.
+
+    Raises:
+      StackError: the file that says so is damaged.
+    """
+    path = home / "stack.json"
+    try:
+        values = json.loads(path.read_text())
+        processes = {name: Process(**process) for name, process in values["processes"].items()}
+        return Stack(home, values["prefect_port"], values["mlflow_port"], processes)
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise StackError(
+            f"{path} is damaged ({error!r}). Remove it once no process of that stack runs any more."
+        ) from error
+
+
+def write_stack(stack: Stack) -> None:
+    """Keep the stack in its home, in one step, so that a reader never sees half of it."""
+    values = {key: value for key, value in asdict(stack).items() if key != "home"}
+    urls = {"prefect_ui_url": stack.prefect_ui_url, **environment(stack)}
+    part = stack.home / "stack.json.part"
+    part.write_text(json.dumps({**values, "urls": urls}, indent=2) + "\n")
+    part.replace(stack.home / "stack.json")
