@@ -122,7 +122,9 @@ class RunPlan:
             for client in cohort
         ]
 
-    def evaluate_jobs(self, base: Ref, split: str, *, keep_scores: bool = False) -> list[ClientJob]:
+    def evaluate_jobs(
+        self, round: int, base: Ref, split: str, *, keep_scores: bool = False
+    ) -> list[ClientJob]:
         """Measure a model on the central samples of a split and on each client's own part."""
         places = [(CENTRAL, self.federation.central.get(split))]
         if self.config.evaluation.clients:
@@ -132,7 +134,7 @@ class RunPlan:
             ]
         batch = {"batch_size": self.config.training.eval_batch_size}
         return [
-            self._job(JobKind.EVALUATE, client, 0, base, blob, batch, keep_scores)
+            self._job(JobKind.EVALUATE, client, round, base, blob, batch, keep_scores)
             for client, blob in places
             if blob is not None
         ]

@@ -99,10 +99,8 @@ def run_round(
     emit(Event("aggregation_completed", number, rounds))
     metrics: dict[str, Any] = {}
     if number % plan.config.evaluation.every == 0 or number == rounds:
-        metrics = evaluate_model(plan, combined.model.params, engine)
-    overall: dict[str, float] = next(
-        (metrics[split]["overall"] for split in ("val", "test") if split in metrics), {}
-    )
+        metrics = evaluate_model(plan, number, combined.model.params, engine)
+    overall = metrics.get("val", metrics.get("test", {"overall": {}}))["overall"]
     seconds = round(time.monotonic() - started, 3)
     emit(Event("round_completed", number, rounds, metrics=overall, seconds=seconds))
     return RoundRecord(
@@ -118,7 +116,7 @@ def run_round(
     )
 
 
-def evaluate_model(plan: RunPlan, params: Ref, engine: ClientEngine) -> dict[str, Any]:
+def evaluate_model(plan: RunPlan, round: int, params: Ref, engine: ClientEngine) -> dict[str, Any]:
     """Split -> overall metrics (central data, else the mean over clients) and each client's own.
 
     A client whose evaluation fails is left out of ``clients``; without central data and without
@@ -127,7 +125,7 @@ def evaluate_model(plan: RunPlan, params: Ref, engine: ClientEngine) -> dict[str
     jobs = {
         (split, job.client): job
         for split in plan.config.evaluation.splits
-        for job in plan.evaluate_jobs(params, split)
+        for job in plan.evaluate_jobs(round, params, split)
     }
     answers = {
         job.key: outcome.result

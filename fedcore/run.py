@@ -78,7 +78,7 @@ def conclude(plan: RunPlan, chain: Chain, engine: ClientEngine) -> RunResult:
     records = tuple(chain.records())
     chosen = choose_round(records, plan.config.evaluation.choose)
     scores = None
-    for job in plan.evaluate_jobs(chosen.model, "test", keep_scores=True):
+    for job in plan.evaluate_jobs(chosen.round, chosen.model, "test", keep_scores=True):
         if job.client == CENTRAL:
             for _, outcome in engine.run([job]):
                 if isinstance(outcome, Done) and isinstance(outcome.result, Evaluation):
@@ -88,7 +88,7 @@ def conclude(plan: RunPlan, chain: Chain, engine: ClientEngine) -> RunResult:
         records,
         chosen,
         digest_arrays(chain.store.get_arrays(chosen.model)),
-        dict(chosen.metrics) or evaluate_model(plan, chosen.model, engine),
+        dict(chosen.metrics) or evaluate_model(plan, chosen.round, chosen.model, engine),
         scores,
     )
 

@@ -65,7 +65,7 @@ class Task:
     def strata(self, targets: np.ndarray) -> np.ndarray:
         """(n,) int64 key to stratify by.
 
-        The label; for multilabel the rarest one present plus 1 (0: none); for regression the decile.
+        The label; multilabel: the rarest one present plus 1 (0: none); regression: the decile.
         """
         if self.kind is TaskKind.MULTILABEL:
             order = np.argsort(targets.sum(axis=0), kind="stable")

@@ -1,0 +1,36 @@
+"""Where this process keeps its state, from its environment: the folder, the store, the data."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from fedcore.store import Store
+
+
+def home() -> Path:
+    """``FEDLOOM_HOME``, by default ``.fedloom`` in the working folder; absolute."""
+    return Path(os.environ.get("FEDLOOM_HOME") or ".fedloom").absolute()
+
+
+def store() -> Store:
+    """The store of this home, or the one at the URL in ``FEDLOOM_STORE``."""
+    return Store(os.environ.get("FEDLOOM_STORE") or home() / "store")
+
+
+def cache() -> Path:
+    """Features of frozen backbones; they never leave this machine."""
+    return home() / "cache"
+
+
+def data_folder() -> Path | None:
+    """``FEDLOOM_DATA``: the folder of downloaded data sets, if it is set."""
+    folder = os.environ.get("FEDLOOM_DATA")
+    return Path(folder) if folder else None
+
+
+def run_folder(run_id: str) -> Path:
+    """Notes on one run that are no part of its chain, e.g. its events."""
+    folder = home() / "runs" / run_id
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
