@@ -1,0 +1,1 @@
+"""The checks: each reads the sample table and returns findings; nothing else."""

@@ -1,0 +1,97 @@
+"""Which checks belong to images, tables and partitions, and the rules they need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fedcore.audit.checks.clients import (
+    check_every_sample,
+    check_one_client,
+    check_shared_by_clients,
+)
+from fedcore.audit.checks.content import check_blank_images, check_schema, check_values
+from fedcore.audit.checks.duplicates import (
+    check_conflicting_labels,
+    check_exact_duplicates,
+    check_repeated_samples,
+    check_shared_by_owners,
+)
+from fedcore.audit.checks.labels import check_class_support, check_labels
+from fedcore.audit.checks.near import check_near_duplicates
+from fedcore.audit.checks.sizes import check_split_sizes
+from fedcore.audit.finding import Finding
+from fedcore.audit.settings import AuditSettings
+from fedcore.data.dataset import Dataset
+
+
+@dataclass(frozen=True)
+class Check:
+    """A check and the rules it needs.
+
+    Attributes:
+      name: as in the findings.
+      run: (sample table, **rules) -> findings.
+      rules: names of its keyword arguments, keys of :func:`rules_of`.
+    """
+
+    name: str
+    run: Callable[..., tuple[Finding, ...]]
+    rules: tuple[str, ...] = ()
+
+
+_COMMON = (
+    Check("schema", check_schema, ("shape", "dtype", "noun")),
+    Check("values", check_values, ("low", "high", "noun")),
+    Check("labels", check_labels, ("kind", "labels")),
+    Check("class-support", check_class_support, ("kind", "labels", "minimum")),
+    Check("split-sizes", check_split_sizes, ("declared",)),
+    Check("exact-duplicates", check_exact_duplicates, ("noun",)),
+    Check("repeated-samples", check_repeated_samples, ("noun",)),
+    Check("conflicting-labels", check_conflicting_labels, ("noun",)),
+    Check("shared-by-owners", check_shared_by_owners, ("noun",)),
+)
+SUITES: Mapping[str, tuple[Check, ...]] = {
+    "table": _COMMON,
+    "image": (
+        *_COMMON,
+        Check("blank-images", check_blank_images),
+        Check("near-duplicates", check_near_duplicates, ("threshold",)),
+    ),
+    "partition": (
+        Check("one-client", check_one_client),
+        Check("every-sample", check_every_sample),
+        Check("shared-by-clients", check_shared_by_clients, ("noun",)),
+    ),
+}
+
+
+def suite_of(dataset: Dataset) -> str:
+    """Name of the suite for a data set: ``image`` or ``table``."""
+    return "image" if dataset.is_image else "table"
+
+
+def rules_of(dataset: Dataset, settings: AuditSettings) -> dict[str, Any]:
+    """The JSON values that the checks of this data set need, by name."""
+    near = settings.near_duplicates
+    features = dataset.features
+    if dataset.is_image:
+        shape, dtype = features["shape"], "uint8"
+    else:
+        names = features.get("names")
+        shape = dataset.splits["train"].inputs.shape[1:] if names is None else (len(names),)
+        dtype = "float32"
+    low, high = settings.value_range or (None, None)
+    return {
+        "shape": "x".join(map(str, shape)),
+        "dtype": dtype,
+        "low": low,
+        "high": high,
+        "noun": "image" if dataset.is_image else "row",
+        "kind": dataset.task.kind.value,
+        "labels": list(dataset.task.labels),
+        "minimum": settings.min_class_support,
+        "declared": dict(dataset.provenance.get("declared", {})),
+        "threshold": near.threshold if near.enabled else None,
+    }
