@@ -22,7 +22,7 @@ class Scaling(Protocol):
     """Turns raw inputs into those that are shared out."""
 
     def apply(self, inputs: np.ndarray) -> Any:
-        """The scaled inputs, as something numpy reads."""
+        """The scaled inputs, as a torch tensor."""
 
 
 @dataclass(frozen=True)
@@ -141,9 +141,9 @@ def _scaled(
 ) -> np.ndarray:
     if not scaling:
         return inputs
-    scaled = np.array(scaling[CENTRAL].apply(inputs))
+    scaled: np.ndarray = scaling[CENTRAL].apply(inputs).numpy()
     for client, rows in held.items():
-        scaled[rows] = np.asarray(scaling[client].apply(inputs[rows]))
+        scaled[rows] = scaling[client].apply(inputs[rows]).numpy()
     return scaled
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fedcore.audit.audit import audit, audit_partition, require_passed
 from fedcore.chain import Chain, RoundRecord
 from fedcore.config import RunConfig
 from fedcore.digests import digest_arrays
@@ -15,6 +16,7 @@ from fedcore.evaluation import HIGHER_IS_BETTER
 from fedcore.events import Emit, Event, silent
 from fedcore.federation import CENTRAL
 from fedcore.outcomes import Done, Evaluation
+from fedcore.partition.make import make_partition
 from fedcore.plan import RunPlan, prepare
 from fedcore.refs import Ref
 from fedcore.rounds import evaluate_model, run_rounds
@@ -56,13 +58,14 @@ def run_federated(
     Calling it again with the same ``run_id`` goes on where the chain ends.
 
     Raises:
-      AuditFailed: a finding stops the run before any training.
+      DataAuditFailed: a finding stops the run before any training.
     """
     emit(Event("stage", message="audit"))
     dataset = config.data.load(data_folder)
-    report = check_data(dataset, config)
+    report = require_passed(audit(dataset, config.audit))
     emit(Event("stage", message="partition"))
-    partition = divide(dataset, config, report)
+    partition = make_partition(dataset, config.partition, config.seed, report.exclusions)
+    require_passed(audit_partition(dataset, partition, config.audit, report.exclusions))
     plan = prepare(config, dataset, partition, store)
     chain = Chain(store, run_id)
     chain.begin(plan.header())

@@ -1,0 +1,81 @@
+"""What the operator reads in Prefect's console: plan, one table a round, the final report."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect.artifacts import create_link_artifact, create_markdown_artifact
+
+from fedcore.chain import Chain, RoundRecord
+from fedcore.models.build import build_model
+from fedcore.models.state import count_parameters, estimate_memory
+from fedcore.plan import RunPlan
+from fedcore.refs import Ref
+from fedcore.report.tables import image, markdown_table, round_table
+
+
+def model_facts(plan: RunPlan) -> dict[str, Any]:
+    """Parameters, what travels a round, and memory of one training step, for people."""
+    config = plan.config
+    model = build_model(config.model, plan.task, plan.input_shape, config.seed)
+    count = count_parameters(model)
+    moments = 2 if getattr(config.training, "optimizer", "adamw") == "adamw" else 1
+    memory = estimate_memory(model, plan.input_shape, config.training.batch_size, moments)
+    return {
+        "parameters": f"{count.total:,} ({count.trainable:,} trained and sent)",
+        "update size": f"{4 * count.trainable / 1e6:.2f} MB",
+        "memory of a training step": f"{memory.total / 1e6:.0f} MB",
+    }
+
+
+def show_plan(plan: RunPlan, chain: Chain) -> None:
+    """What will run, on how many samples where."""
+    config, identity = plan.config, plan.identity
+    facts = {
+        "data": f"{identity['dataset']} `{identity['fingerprint'][:12]}`",
+        "clients": len(plan.federation.ids),
+        "rounds": config.rounds.count,
+        "strategy": config.strategy.kind,
+        "participation": config.participation.kind,
+        "model": config.model.kind,
+        **model_facts(plan),
+        "seed": config.seed,
+        "config digest": f"`{identity['config']}`",
+    }
+    splits = ("train", "val", "test")
+    shown = plan.federation.ids[:100]
+    rows = [
+        [client, *(plan.federation.clients[client].sizes.get(split, 0) for split in splits)]
+        for client in shown
+    ]
+    parts = [
+        markdown_table(["plan", ""], [[k, v] for k, v in facts.items()]),
+        *(f"> {warning}" for warning in chain.annotation("warnings") or []),
+        "## Samples by client",
+        markdown_table(["client", *splits], rows),
+        f"{len(plan.federation.ids) - len(shown)} more clients." * (len(rows) < len(plan.federation.ids)),
+        image("Samples by client and class", _picture(chain)),
+    ]
+    _markdown("plan", "\n\n".join(parts), "What will run, on how many samples where")
+
+
+def show_round(record: RoundRecord, rounds: int) -> None:
+    """One round: a row per client."""
+    title = f"Round {record.round} of {rounds}"
+    _markdown(f"round-{record.round:03d}", round_table(record.to_json()), title)
+
+
+def show_report(markdown: str, links: dict[str, str]) -> None:
+    """The final report with its pictures, and links to where the model version is reviewed."""
+    _markdown("report", markdown, "How the run went")
+    for text, link in links.items():
+        key = "".join(c if c.isalnum() else "-" for c in text.lower())
+        create_link_artifact(link=link, link_text=text, key=key)
+
+
+def _picture(chain: Chain) -> bytes:
+    return chain.store.get(Ref(**chain.annotation("partition")["picture"]))
+
+
+def _markdown(key: str, markdown: str, description: str) -> None:
+    create_markdown_artifact(markdown, key=key, description=description)

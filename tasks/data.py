@@ -1,0 +1,48 @@
+"""From a config to a plan: the data set as blobs, its partition, the run's header."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from fedcore.audit.report import AuditReport
+from fedcore.chain import Chain
+from fedcore.config import RunConfig
+from fedcore.data.materialise import get_dataset, put_dataset
+from fedcore.partition.make import make_partition
+from fedcore.partition.manifest import to_parquet
+from fedcore.partition.picture import class_picture
+from fedcore.plan import RunPlan, prepare
+from fedcore.refs import Ref
+from tasks import home
+
+
+@task(task_run_name="load-data", cache_policy=NO_CACHE, result_serializer="json")
+def load_data(config: RunConfig) -> Ref:
+    """The config's data set, put into the store."""
+    return put_dataset(home.store(), config.data.load(home.data_folder()))
+
+
+@task(task_run_name="partition", cache_policy=NO_CACHE, result_serializer="json")
+def make_plan(config: RunConfig, data: Ref, audit: dict[str, Any], run_id: str) -> None:
+    """Divides the data and begins the run: its chain's header says what will run where."""
+    store = home.store()
+    dataset = get_dataset(store, data)
+    exclusions = AuditReport.from_json(audit).exclusions
+    partition = make_partition(dataset, config.partition, config.seed, exclusions)
+    plan = prepare(config, dataset, partition, store)
+    chain = Chain(store, run_id)
+    chain.begin(plan.header())
+    manifest = store.put(to_parquet(partition), "manifest")
+    picture = store.put(class_picture(dataset, partition), "picture")
+    chain.annotate("audit", audit)
+    chain.annotate("warnings", list(plan.warnings))
+    chain.annotate("partition", {"manifest": vars(manifest), "picture": vars(picture)})
+
+
+def plan_of(run_id: str) -> tuple[RunPlan, Chain]:
+    """The plan and the chain of a run that has begun."""
+    chain = Chain(home.store(), run_id)
+    return RunPlan.from_header(chain.header()), chain
