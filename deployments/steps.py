@@ -10,20 +10,17 @@ PROJECT = Path(__file__).resolve().parent.parent
 
 
 def config_parameters(file: str) -> dict[str, Any]:
-    """A run configuration as flow parameters, so that ``prefect.yaml`` repeats nothing.
+    """The sections of a run configuration, for ``parameters`` in ``prefect.yaml``.
 
-    Every choice is written out: the operator's form shows what will run.
+    Every choice is written out, so that the operator's form shows what will run. A step with
+    ``id: config`` offers the section ``model`` as ``{{ config.model }}``.
 
     Args:
       file: YAML file below the project's folder.
-
-    Returns:
-      ``{"parameters": {section: values}}``; a step with ``id: config`` offers it as
-      ``{{ config.parameters }}``.
 
     Raises:
       fedcore.config.ConfigError: the file is missing or refused.
     """
     from fedcore.config import load_config
 
-    return {"parameters": load_config(PROJECT / file).model_dump(mode="json")}
+    return load_config(PROJECT / file).model_dump(mode="json")

@@ -61,7 +61,7 @@ class Stack:
 
 def stack_home(home: str | Path | None = None) -> Path:
     """The folder of a stack: the argument, else ``FEDLOOM_HOME``, else ``.fedloom`` here."""
-    return Path(home or os.environ.get("FEDLOOM_HOME") or ".fedloom").expanduser().resolve()
+    return Path(home or os.environ.get("FEDLOOM_HOME") or ".fedloom").absolute()
 
 
 def environment(stack: Stack) -> dict[str, str]:

@@ -1,0 +1,76 @@
+"""``fedloom init-config`` and ``fedloom validate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deployments.cli.screen import fail, out, reasons_for
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--override",
+        "-o",
+        metavar="KEY=VALUE",
+        help="Another value by dotted key, as often as needed: `-o rounds.count=3`.",
+    ),
+]
+
+
+def init_config(
+    file: Annotated[Path, typer.Argument(help="YAML file to write; `-` prints it.")] = Path("-"),
+    override: Overrides = None,
+    force: Annotated[bool, typer.Option(help="Overwrite a file that is there.")] = False,
+) -> None:
+    """Write a complete configuration to start from, every choice with its meaning.
+
+    Examples:
+
+        fedloom init-config my.yaml
+
+        fedloom init-config my.yaml -o data.kind=heart_disease -o partition.kind=by_owner
+    """
+    from deployments.cli.template import commented_yaml
+    from fedcore.config import ConfigError, make_config, parse_overrides
+
+    with reasons_for(ConfigError):
+        overrides = parse_overrides(override or [])
+        text = commented_yaml(make_config({"name": "my-run"}, overrides))
+    if str(file) == "-":
+        print(text, end="")
+        return
+    try:
+        with file.open("w" if force else "x", encoding="utf-8") as opened:
+            opened.write(text)
+    except FileExistsError:
+        fail(f"{file} is there already. Name another file, or overwrite it with --force.")
+    except OSError as error:
+        fail(f"{file} cannot be written: {error.strerror}.")
+    out.print(f"{file} written. Next: fedloom validate {file}, then fedloom run {file}")
+
+
+def validate(
+    file: Annotated[Path, typer.Argument(help="YAML file of a run.")],
+    override: Overrides = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the digest.")] = False,
+) -> None:
+    """Check a configuration and show it with all its defaults.
+
+    The digest names the run: it is on the flow run in Prefect and on the version in MLflow.
+
+    Examples:
+
+        fedloom validate my.yaml
+
+        fedloom validate my.yaml -o strategy.kind=fedprox -o strategy.mu=0.1
+    """
+    from fedcore.config import ConfigError, load_config, parse_overrides
+
+    with reasons_for(ConfigError):
+        config = load_config(file, parse_overrides(override or []))
+    if not quiet:
+        print(config.to_yaml())
+    print(f"config digest {config.digest}")

@@ -1,0 +1,114 @@
+"""Follow a flow run to its end: its state from Prefect's API, its progress from its event file."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+from rich.live import Live
+
+from deployments.cli.progress import Progress, advance, plain_line, read_events, render
+from deployments.cli.screen import out
+from deployments.stack.stack import Stack, StackError
+
+FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
+POLL_SECONDS = 0.5
+# A worker asks for work every 2 s and needs some seconds to start a process.
+LONG_WAIT_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class FlowRun:
+    """What Prefect's API says of a flow run."""
+
+    id: str
+    name: str
+    state_type: str
+    state_name: str
+    message: str
+    seconds: float
+
+    @property
+    def is_final(self) -> bool:
+        """Whether it ended, well or not."""
+        return self.state_type in FINAL
+
+    @property
+    def reason(self) -> str:
+        """Why it is in this state, in one line."""
+        text = " ".join(self.message.split()).removeprefix("Flow run encountered an exception: ")
+        return text or "Prefect gives no reason; see the run's logs."
+
+
+def read_flow_run(stack: Stack, flow_run_id: str) -> FlowRun:
+    """The flow run, now.
+
+    Raises:
+      StackError: the server does not answer or does not know it.
+    """
+    try:
+        answer = httpx.get(
+            f"{stack.prefect_api_url}/flow_runs/{flow_run_id}", timeout=30, trust_env=False
+        )
+    except httpx.HTTPError as error:
+        raise StackError(
+            f"Prefect at {stack.prefect_ui_url} does not answer ({error!r}). `fedloom stack status`"
+        ) from error
+    if not answer.is_success:
+        raise StackError(f"Prefect knows no flow run {flow_run_id!r} ({answer.status_code}).")
+    value: dict[str, Any] = answer.json()
+    state = value.get("state") or {}
+    return FlowRun(
+        id=value["id"],
+        name=value["name"],
+        state_type=state.get("type", "SCHEDULED"),
+        state_name=state.get("name", "Scheduled"),
+        message=state.get("message") or "",
+        seconds=value.get("total_run_time") or value.get("estimated_run_time") or 0.0,
+    )
+
+
+def watch(stack: Stack, flow_run_id: str) -> Iterator[tuple[FlowRun, Progress]]:
+    """The run and its progress, again and again, until it ended."""
+    events_file = stack.home / "runs" / flow_run_id / "events.jsonl"
+    progress, offset = Progress(), 0
+    while True:
+        run = read_flow_run(stack, flow_run_id)
+        # After the state: the last events of a run that ended are there.
+        events, offset = read_events(events_file, offset)
+        progress = advance(progress, events)
+        yield run, progress
+        if run.is_final:
+            return
+        time.sleep(POLL_SECONDS)
+
+
+def follow_run(stack: Stack, flow_run_id: str) -> tuple[FlowRun, Progress]:
+    """Show the run until it ended: live on a terminal, a line per stage and round elsewhere."""
+    begun = time.monotonic()
+    latest = read_flow_run(stack, flow_run_id), Progress()
+    if out.is_terminal:
+        with Live(console=out, refresh_per_second=4, transient=True) as live:
+            for latest in watch(stack, flow_run_id):
+                seconds = time.monotonic() - begun
+                live.update(render(latest[1], seconds, state=_state(latest[0], seconds)))
+        return latest
+    stage, told = "", 0
+    for latest in watch(stack, flow_run_id):
+        progress = latest[1]
+        if progress.stage != stage:
+            stage = progress.stage
+            print(f"{stage}  {time.monotonic() - begun:.0f} s", flush=True)
+        for line in progress.lines[told:]:
+            print(plain_line(line, progress.rounds), flush=True)
+        told = len(progress.lines)
+    return latest
+
+
+def _state(run: FlowRun, seconds: float) -> str:
+    if run.state_type in {"SCHEDULED", "PENDING"} and seconds > LONG_WAIT_SECONDS:
+        return f"{run.state_name}: does the worker answer? fedloom stack status"
+    return run.state_name

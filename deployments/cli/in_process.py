@@ -1,0 +1,69 @@
+"""``fedloom run --in-process``: fedcore alone."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from deployments.cli.progress import Progress, advance, plain_line, rounds_table
+from deployments.cli.screen import out, reasons_for
+
+if TYPE_CHECKING:
+    from fedcore.config import RunConfig
+    from fedcore.engines.engine import ClientEngine
+    from fedcore.events import Event
+
+
+def run_here(config: RunConfig) -> None:
+    """Run the configuration in this process and show its rounds and its final digest."""
+    from fedcore.run import run_federated
+    from tasks import home
+
+    begun, progress = time.monotonic(), Progress()
+
+    def tell(event: Event) -> None:
+        nonlocal progress
+        earlier = progress
+        progress = advance(progress, [event.to_json()])
+        if progress.stage != earlier.stage:
+            print(f"{progress.stage}  {time.monotonic() - begun:.0f} s", flush=True)
+        for line in progress.lines[len(earlier.lines) :]:
+            print(plain_line(line, progress.rounds), flush=True)
+
+    store = home.store()
+    # A chain belongs to one run; what an earlier one trained comes from the memo.
+    run_id = f"local-{uuid.uuid4()}"
+    with reasons_for(ValueError, RuntimeError, LookupError, OSError), _engine(config) as engine:
+        _, result = run_federated(
+            config,
+            store=store,
+            engine=engine,
+            run_id=run_id,
+            data_folder=home.data_folder(),
+            emit=tell,
+        )
+    if out.is_terminal and progress.lines:
+        out.print(rounds_table(progress.lines))
+    out.print(f"run           {run_id}")
+    out.print(f"config digest {config.digest}", soft_wrap=True)
+    out.print(f"final digest  {result.final_digest}", soft_wrap=True)
+
+
+@contextmanager
+def _engine(config: RunConfig) -> Iterator[ClientEngine]:
+    """The engine that ``speed.workers`` asks for."""
+    from tasks import home
+
+    if config.speed.workers == 0:
+        from fedcore.engines.in_process import InProcessEngine
+
+        yield InProcessEngine(home.store(), home.cache())
+        return
+    from fedcore.engines.pooled import PooledEngine
+    from fedcore.training.pool import WorkerPool
+
+    with WorkerPool(config.speed.workers) as pool:
+        yield PooledEngine(home.store().url, home.cache(), pool)

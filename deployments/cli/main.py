@@ -1,0 +1,53 @@
+"""``fedloom``: the commands, one file per group."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from deployments.cli import config, registry, run, stack, store
+
+app = typer.Typer(
+    name="fedloom",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_show_locals=False,  # a local may hold data
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="State lies under `$FEDLOOM_HOME` (default `.fedloom` in the working folder); data sets "
+    "are looked for under `$FEDLOOM_DATA` first.",
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(version("fedloom"))
+        raise typer.Exit
+
+
+@app.callback()
+def fedloom(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Release.")
+    ] = False,
+) -> None:
+    """Federated learning as Prefect flows: audit, partition, train, review.
+
+    A first run: `fedloom demo`. Your own: `fedloom init-config my.yaml`, edit, `fedloom validate
+    my.yaml`, `fedloom run my.yaml`.
+    """
+
+
+app.command("demo", rich_help_panel="Run")(run.demo)
+app.command("run", rich_help_panel="Run")(run.run)
+app.command("follow", rich_help_panel="Run")(run.follow)
+app.command("deploy", rich_help_panel="Run")(run.deploy)
+app.command("init-config", rich_help_panel="Configure")(config.init_config)
+app.command("validate", rich_help_panel="Configure")(config.validate)
+app.command("report", rich_help_panel="Review")(registry.report)
+app.command("lineage", rich_help_panel="Review")(registry.lineage)
+app.command("promote", rich_help_panel="Review")(registry.promote)
+app.add_typer(stack.app, name="stack", rich_help_panel="Operate")
+app.add_typer(store.app, name="store", rich_help_panel="Operate")
