@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from fedcore.models.preprocess import Preprocess, default_preprocess
+from fedcore.models.preprocess import ImagePreprocess, Preprocess, default_preprocess
 from fedcore.settings import Plugin, Settings
 
 if TYPE_CHECKING:
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from fedcore.task import Task
 
 Dropout = Annotated[float, Field(ge=0, lt=1, description="Dropout probability.")]
+TrainedPart = Annotated[
+    Literal["head", "last-block", "full"],
+    Field(description="What is trained and travels; the rest is frozen."),
+]
 
 
 class _Built(Settings):
@@ -132,6 +136,103 @@ class ResNetSettings(_Built):
         return resnet(shape, task.num_outputs, self.depth, self.width)
 
 
+class DeitTinyRandomSettings(_Built):
+    """A small DeiT with random weights: the transformer path without any download."""
+
+    kind: Literal["deit_tiny_random"] = "deit_tiny_random"
+    mode: TrainedPart = "full"
+    image_size: int = Field(32, ge=8, le=512, description="Images are resized to this side.")
+    patch_size: int = Field(8, ge=2, le=64, description="Side of a patch.")
+    width: int = Field(48, ge=4, le=1024, description="Features of a token.")
+    blocks: int = Field(2, ge=1, le=48, description="Transformer blocks.")
+    heads: int = Field(3, ge=1, le=32, description="Attention heads.")
+    dropout: Dropout = 0.0
+
+    @model_validator(mode="after")
+    def _divides(self) -> DeitTinyRandomSettings:
+        for name, whole, part in (
+            ("patch_size", "image_size", self.image_size % self.patch_size),
+            ("heads", "width", self.width % self.heads),
+        ):
+            if part:
+                raise ValueError(
+                    f"{name}={getattr(self, name)} must divide {whole}={getattr(self, whole)}."
+                )
+        return self
+
+    def preprocess(self, features: Mapping[str, Any]) -> Preprocess:
+        """Colour images in [-1, 1], resized."""
+        _images_only(self.kind, features)
+        half = (0.5, 0.5, 0.5)
+        return ImagePreprocess(3, half, half, resize=(self.image_size, self.image_size))
+
+    def build(self, task: Task, input_shape: tuple[int, ...]) -> nn.Module:
+        """(n, 3, h, w) to (n, task.num_outputs)."""
+        from fedcore.models.transformer import TransformerClassifier, random_deit
+
+        backbone = random_deit(
+            image_size=self.image_size,
+            patch_size=self.patch_size,
+            width=self.width,
+            blocks=self.blocks,
+            heads=self.heads,
+            dropout=self.dropout,
+        )
+        return TransformerClassifier(backbone, task.num_outputs, self.mode, self.dropout)
+
+
+class TransformerSettings(Settings):
+    """A pretrained image classifier of the transformers library with a new head."""
+
+    kind: Literal["transformer"] = "transformer"
+    name: str = Field(
+        "facebook/deit-tiny-patch16-224",
+        min_length=1,
+        description="Checkpoint folder (as it is, or below FEDLOOM_DATA) or Hugging Face hub name.",
+    )
+    revision: str = Field("main", description="Branch, tag or commit on the hub.")
+    mode: TrainedPart = "head"
+    image_size: int | None = Field(
+        None,
+        ge=8,
+        le=2048,
+        description="Side of the images; null: the checkpoint's. Small is fast.",
+    )
+    dropout: Dropout = 0.0
+
+    def preprocess(self, features: Mapping[str, Any]) -> Preprocess:
+        """What the checkpoint's image processor does."""
+        from fedcore.models.checkpoint import find_checkpoint
+        from fedcore.models.processor import checkpoint_preprocess
+
+        _images_only(self.kind, features)
+        folder = find_checkpoint(self.name, self.revision)
+        return checkpoint_preprocess(folder, tuple(features["shape"]), self.image_size)
+
+    def backbone_digest(self) -> str | None:
+        """SHA-256 of the checkpoint's configuration and weights."""
+        from fedcore.models.checkpoint import checkpoint_digest, find_checkpoint
+
+        return checkpoint_digest(find_checkpoint(self.name, self.revision))
+
+    def identity(self) -> dict[str, Any]:
+        """JSON for job keys: the checkpoint's content instead of its place."""
+        own = self.model_dump(mode="json", exclude={"name", "revision"})
+        return own | {"backbone": self.backbone_digest()}
+
+    def build(self, task: Task, input_shape: tuple[int, ...]) -> nn.Module:
+        """(n, c, h, w) to (n, task.num_outputs).
+
+        Raises:
+          CheckpointNotFound: there are no such weights here.
+        """
+        from fedcore.models.checkpoint import find_checkpoint
+        from fedcore.models.transformer import TransformerClassifier, load_backbone
+
+        backbone = load_backbone(find_checkpoint(self.name, self.revision))
+        return TransformerClassifier(backbone, task.num_outputs, self.mode, self.dropout)
+
+
 class ModelPlugin(Plugin):
     """A model of another installed package (entry point group ``fedloom.models``).
 
@@ -183,6 +284,14 @@ def image_shape(kind: str, input_shape: tuple[int, ...]) -> tuple[int, int, int]
     return channels, height, width
 
 
+def _images_only(kind: str, features: Mapping[str, Any]) -> None:
+    if features["kind"] != "image":
+        raise ValueError(
+            f"model kind={kind!r} reads images; the data is a {features['kind']}. "
+            "Use logistic or mlp."
+        )
+
+
 ModelSettings = Annotated[
     LogisticSettings
     | MlpSettings
@@ -191,6 +300,8 @@ ModelSettings = Annotated[
     | CifarCnnSettings
     | MobileNetSettings
     | ResNetSettings
+    | DeitTinyRandomSettings
+    | TransformerSettings
     | ModelPlugin,
     Field(discriminator="kind"),
 ]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 
 from fedcore.models.state import trainable_parameters
-from fedcore.training.contract import Lesson, TrainingDiverged
+from fedcore.training.contract import Drift, Lesson, TrainingDiverged
 from fedcore.training.optimizers import Step, adamw, sgd
 from fedcore.training.settings import LoopSettings
 
@@ -22,7 +23,7 @@ def run_loop(lesson: Lesson) -> tuple[int, float]:
     step = _optimizer(settings, lesson.learning_rate)
     total, seen = 0.0, 0
     for index, indices in enumerate(lesson.batches):
-        loss = _loss(lesson, indices)
+        loss = batch_loss(lesson, lesson.samples.batch(indices), lesson.targets[indices])
         value = loss.item()
         if not math.isfinite(value):
             raise TrainingDiverged(
@@ -35,7 +36,7 @@ def run_loop(lesson: Lesson) -> tuple[int, float]:
         used = {n: g for n, g in zip(parameters, gradients, strict=True) if g is not None}
         with torch.no_grad():
             if lesson.drift is not None:
-                _add_drift(lesson, used, parameters, anchor)
+                add_drift(lesson.drift, used, parameters, anchor)
             grads = list(used.values())
             if settings.max_grad_norm is not None:
                 clip_gradients(grads, settings.max_grad_norm)
@@ -53,9 +54,10 @@ def _optimizer(settings: LoopSettings, learning_rate: float) -> Step:
     )
 
 
-def _loss(lesson: Lesson, indices: torch.Tensor) -> torch.Tensor:
-    inputs = lesson.augment(lesson.samples.batch(indices).to(lesson.device))
-    targets = lesson.targets[indices].to(lesson.device)
+def batch_loss(lesson: Lesson, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Mean loss of a preprocessed training batch, augmented here, in the lesson's arithmetic."""
+    inputs = lesson.augment(inputs.to(lesson.device))
+    targets = targets.to(lesson.device)
     if lesson.settings.dtype == "bfloat16":
         if inputs.ndim == 4:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
@@ -65,14 +67,14 @@ def _loss(lesson: Lesson, indices: torch.Tensor) -> torch.Tensor:
     return lesson.task.loss(lesson.network(inputs), targets, lesson.class_weights)
 
 
-def _add_drift(
-    lesson: Lesson,
+def add_drift(
+    drift: Drift,
     gradients: dict[str, torch.Tensor],
-    parameters: dict[str, torch.nn.Parameter],
-    anchor: dict[str, torch.Tensor],
+    parameters: Mapping[str, torch.Tensor],
+    anchor: Mapping[str, torch.Tensor],
 ) -> None:
-    detached = {name: parameter.detach() for name, parameter in parameters.items()}
-    terms = lesson.drift(detached, anchor) if lesson.drift else None
+    """Replace each gradient that ``drift`` has a term for by their sum."""
+    terms = drift({name: parameter.detach() for name, parameter in parameters.items()}, anchor)
     for name, term in (terms or {}).items():
         if name in gradients:
             gradients[name] = gradients[name] + term

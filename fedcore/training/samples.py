@@ -22,8 +22,8 @@ class Samples:
 
     def __init__(self, inputs: np.ndarray | torch.Tensor, preprocess: Preprocess | None) -> None:
         """Raw arrays with their preprocessing, or a tensor (cached features) with None."""
-        self._inputs = inputs
-        self._preprocess = preprocess
+        self.raw = inputs
+        self.preprocess = preprocess
         self._ready: torch.Tensor | None = None
         if preprocess is None:
             self._ready = inputs  # type: ignore[assignment]
@@ -31,12 +31,12 @@ class Samples:
             self._ready = preprocess.apply(np.asarray(inputs))
 
     def __len__(self) -> int:
-        return len(self._inputs)
+        return len(self.raw)
 
     def batch(self, indices: torch.Tensor) -> torch.Tensor:
         """The preprocessed samples at ``indices``, in that order."""
         if self._ready is not None:
             return self._ready[indices]
-        if self._preprocess is None:
+        if self.preprocess is None:
             raise RuntimeError("a tensor without preprocessing is always ready")
-        return self._preprocess.apply(np.asarray(self._inputs)[indices.numpy()])
+        return self.preprocess.apply(np.asarray(self.raw)[indices.numpy()])

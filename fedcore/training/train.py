@@ -10,15 +10,17 @@ from torch import nn
 
 from fedcore.models.preprocess import Preprocess
 from fedcore.models.state import trainable_parameters
+from fedcore.models.transformer import TransformerClassifier
 from fedcore.rng import seeded_globals, stream
 from fedcore.task import Task
 from fedcore.training.augmentation import augmenter
 from fedcore.training.batches import draw_batches
 from fedcore.training.class_weights import balanced_weights, label_counts
 from fedcore.training.contract import Backend, Drift, Lesson, TrainingDiverged, TrainResult
+from fedcore.training.features import backbone_features
 from fedcore.training.loop import run_loop
 from fedcore.training.samples import Samples
-from fedcore.training.settings import LoopSettings, TrainingSettings
+from fedcore.training.settings import LoopSettings, NoAugmentation, TrainingSettings
 from fedcore.training.threads import one_thread
 
 
@@ -63,7 +65,10 @@ def train(
     _check_samples(inputs, targets)
     with one_thread(), seeded_globals(seed, "training", *names):
         model.to(device).train()
-        network, samples = _network_and_samples(model, inputs, preprocess, settings, cache)
+        keeps_features = isinstance(settings.augmentation, NoAugmentation)
+        network, samples = _network_and_samples(
+            model, inputs, preprocess, cache, device, keeps_features
+        )
         lesson = Lesson(
             model=model,
             network=network,
@@ -115,12 +120,12 @@ def predict(
       device: where to compute.
     """
     if len(inputs) == 0:
-        outputs = _last_width(model)
-        return np.zeros((0, outputs), dtype=np.float32)
+        one = np.zeros((1, *inputs.shape[1:]), dtype=inputs.dtype)
+        return predict(model, one, preprocess=preprocess, device=device)[:0]
     was_training = model.training
-    with one_thread(), torch.inference_mode():
+    with one_thread(), torch.no_grad():
         model.to(device).eval()
-        network, samples = _network_and_samples(model, inputs, preprocess, None, cache)
+        network, samples = _network_and_samples(model, inputs, preprocess, cache, device)
         parts = [
             network(samples.batch(indices).to(device)).float().cpu().numpy()
             for indices in torch.arange(len(inputs)).split(batch_size)
@@ -129,23 +134,26 @@ def predict(
     return np.concatenate(parts)
 
 
-def _last_width(model: nn.Module) -> int:
-    return [p for p in model.parameters() if p.requires_grad][-1].shape[0]
-
-
 def _backend(settings: TrainingSettings) -> Backend:
     if isinstance(settings, LoopSettings):
         return run_loop
-    raise NotImplementedError
+    from fedcore.training.trainer import run_trainer
+
+    return run_trainer
 
 
 def _network_and_samples(
     model: nn.Module,
     inputs: np.ndarray,
     preprocess: Preprocess,
-    settings: TrainingSettings | None,
     cache: Path | None,
+    device: str,
+    keeps_features: bool = True,
 ) -> tuple[nn.Module, Samples]:
+    """The head on features of a frozen backbone, with or without a cache; else the whole model."""
+    if keeps_features and isinstance(model, TransformerClassifier) and model.has_frozen_backbone:
+        features = backbone_features(model, inputs, preprocess, cache, device)
+        return model.head, Samples(features, None)
     return model, Samples(inputs, preprocess)
 
 
