@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fedcore.audit.perceptual import perceptual_hash
+from fedcore.audit.perceptual import has_perceptual_hash, perceptual_hash
 from fedcore.data.dataset import SPLITS, Dataset, Split
 from fedcore.partition.partition import Partition
 from fedcore.task import TaskKind
@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 
 def sample_table(
-    dataset: Dataset, ranges: Mapping[str, tuple[float, float]] | None = None
+    dataset: Dataset,
+    ranges: Mapping[str, tuple[float, float]] | None = None,
+    *,
+    hashes_images: bool = True,
 ) -> pd.DataFrame:
     """One row per sample, in the order of splits and samples.
 
@@ -30,6 +33,7 @@ def sample_table(
 
     Args:
       ranges: column name -> lowest and highest value, for tables.
+      hashes_images: False leaves the perceptual hashes out, which take most of the time.
 
     Raises:
       ValueError: ``ranges`` names a column that the table does not have.
@@ -47,9 +51,7 @@ def sample_table(
     parts = [_rows(dataset, name, dataset.splits[name], names, ranges or {}) for name in present]
     inputs = [dataset.splits[name].inputs for name in present]
     table = pd.concat(parts, ignore_index=True)
-    if all(
-        part.dtype == np.uint8 and part.ndim == 4 and part.shape[3] in (1, 3) for part in inputs
-    ):
+    if hashes_images and all(has_perceptual_hash(part) for part in inputs):
         table["perceptual_hash"] = np.concatenate([perceptual_hash(part) for part in inputs])
     return table
 
