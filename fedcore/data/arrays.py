@@ -85,7 +85,7 @@ class Arrays(Settings):
         """
         path = user_path(self.path, folder)
         splits = self._splits(path)
-        task = self._task(splits)
+        task, features = self._task(splits), self._features(splits)
         splits = hold_out(
             splits,
             task,
@@ -97,7 +97,7 @@ class Arrays(Settings):
             name=self.name,
             task=task,
             splits=limited(splits, self.limit),
-            features=self._features(splits),
+            features=features,
             provenance=own_provenance(
                 [file_entry(path)], self.licence, self.declared, limit=self.limit
             ),

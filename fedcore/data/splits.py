@@ -97,7 +97,7 @@ def hold_out(
         if not len(held):
             raise ValueError(
                 f"{split}_fraction={fraction} of the {len(train)} training samples of {name} sets "
-                f"none aside (each owner and class keeps one). Set {split}_fraction to 0 or more."
+                f"none aside (each owner and class keeps one). Set {split}_fraction to 0 or larger."
             )
         parts[split] = train.take(held)
         parts["train"] = train.take(np.setdiff1d(np.arange(len(train)), held))

@@ -121,7 +121,7 @@ def test_real_mnist(fedloom_data):
         "test": 10000,
     }
     assert dataset.splits["test"].targets[:10].tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
-    # Counts of the digits in the training part, as published with the set.
+    # The well-known counts of the digits in the training part.
     counts = np.array([5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949])
     found = sum(np.bincount(dataset.splits[split].targets) for split in ("train", "val"))
     assert np.array_equal(found, counts)
