@@ -30,7 +30,7 @@ from fedcore.training.settings import LoopSettings, TrainingSettings
 from tasks import home
 from tasks.aggregation import aggregate_as_task
 from tasks.artifacts import show_plan, show_report, show_round
-from tasks.audit import audit_dataset
+from tasks.audit import audit_clients, audit_dataset
 from tasks.client_round import MappedEngine, Site
 from tasks.data import load_data, make_plan, plan_of
 from tasks.progress import console_progress, event_log
@@ -86,6 +86,7 @@ def train_federated(
     report = audit_dataset(dataset, config.audit)
 
     tell(Event("stage", message="partition"))
+    audit_clients(dataset, config.audit, config.partition, config.seed, report)
     make_plan(config, dataset, report, run_id)
     plan, chain = plan_of(run_id)
     show_plan(plan, chain)

@@ -115,7 +115,9 @@ def _groups(jobs: list[ClientJob]) -> list[list[ClientJob]]:
 
 def _submit(group: list[ClientJob], site: Site) -> PrefectFuture[Any]:
     first, last = group[0], group[-1]
-    if first.kind is JobKind.EVALUATE:
+    if first.keep_scores:
+        label = "final/evaluate"
+    elif first.kind is JobKind.EVALUATE:
         label = f"round-{first.round}/evaluate"
     elif len(group) == 1:
         label = f"round-{first.round}/client-{first.client.removeprefix('client-')}"
@@ -128,6 +130,7 @@ def _submit(group: list[ClientJob], site: Site) -> PrefectFuture[Any]:
 def _answers(
     future: PrefectFuture[Any], group: list[ClientJob]
 ) -> Iterator[tuple[ClientJob, ClientOutcome]]:
+    future.wait()
     state = future.state
     if not state.is_completed():
         reason = (state.message or state.name).removeprefix("Task run encountered an exception ")
