@@ -13,6 +13,9 @@ from fedcore.plan import RunPlan
 from fedcore.refs import Ref
 from fedcore.report.tables import image, markdown_table, round_table
 
+MOST_CLIENTS = 100
+"""Beyond it a table is no longer read, only scrolled."""
+
 
 def model_facts(plan: RunPlan) -> dict[str, Any]:
     """Parameters, what travels a round, and memory of one training step, for people."""
@@ -43,7 +46,8 @@ def show_plan(plan: RunPlan, chain: Chain) -> None:
         "config digest": f"`{identity['config']}`",
     }
     splits = ("train", "val", "test")
-    shown = plan.federation.ids[:100]
+    shown = plan.federation.ids[:MOST_CLIENTS]
+    more = len(plan.federation.ids) - len(shown)
     rows = [
         [client, *(plan.federation.clients[client].sizes.get(split, 0) for split in splits)]
         for client in shown
