@@ -1,25 +1,27 @@
-"""What of a store is still needed, and removing the rest."""
+"""What a store must keep, and removing the rest."""
 
 from __future__ import annotations
 
-import re
+import json
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
+from fedcore.chain import Chain
+from fedcore.memo import blobs_of
+from fedcore.outcomes import Done, outcome_from_json
 from fedcore.store import Store
-
-_DIGEST = re.compile(rb"[0-9a-f]{64}")
-DAY_SECONDS = 86_400.0
 
 
 @dataclass(frozen=True)
 class Usage:
-    """What a store holds.
+    """What a store holds, and how much of it the chains of its runs need.
 
     Attributes:
-      blobs, bytes: everything.
-      needed_blobs, needed_bytes: what the chains of its runs name.
-      runs: number of runs.
+      blobs, bytes: of everything.
+      needed_blobs, needed_bytes: of what a chain names, client updates aside.
+      runs: number of chains.
     """
 
     blobs: int
@@ -29,50 +31,84 @@ class Usage:
     runs: int
 
 
-def needed(store: Store) -> frozenset[str]:
-    """Every digest that a header, a round record or a note of any run names.
+def run_ids(store: Store) -> list[str]:
+    """Ids of the runs that have begun, sorted."""
+    return sorted({name.split("/")[1] for name in store.names("runs")})
 
-    Registered model versions carry their own copy of the tensors and name their run's chain, so
-    that what they need is among these.
+
+def needed(store: Store) -> set[str]:
+    """Digests that some run's chain or notes name: data, models, server states, pictures.
+
+    Client updates are not among them: once a round is committed they only save repeated work.
+    A registered model version has its own copies and needs nothing of the store beyond its chain.
+
+    Raises:
+      ChainBroken: a chain was altered; nothing should be removed before that is understood.
     """
-    found: set[str] = set()
-    for name in store.names("runs"):
-        found.update(match.decode() for match in _DIGEST.findall(store.read(name)))
-    return frozenset(found)
+    digests: set[str] = set()
+    for run_id in run_ids(store):
+        chain = Chain(store, run_id)
+        digests.update(_digests(chain.header()))
+        for record in chain.records():
+            value = record.to_json()
+            del value["outcomes"]
+            digests.update(_digests(value))
+        for name in store.names(f"runs/{run_id}/notes"):
+            digests.update(_digests(json.loads(store.read(name))))
+    return digests
 
 
 def measure(store: Store) -> Usage:
-    """How much the store holds, and how much of it is needed."""
-    wanted = needed(store)
-    sizes = {digest: size for digest, size, _ in store.blobs()}
-    kept = [size for digest, size in sizes.items() if digest in wanted]
-    runs = {name.split("/")[1] for name in store.names("runs")}
-    return Usage(len(sizes), sum(sizes.values()), len(kept), sum(kept), len(runs))
+    """How much the store holds and how much of it is needed; raises as ``needed``."""
+    held = list(store.blobs())
+    keep = needed(store)
+    kept = [size for digest, size, _ in held if digest in keep]
+    total = sum(size for _, size, _ in held)
+    return Usage(len(held), total, len(kept), sum(kept), len(run_ids(store)))
 
 
 def collect(
-    store: Store,
-    *,
-    older_than_seconds: float = DAY_SECONDS,
-    now: float | None = None,
-    is_rehearsal: bool = False,
+    store: Store, *, older_than_seconds: float, is_rehearsal: bool = False
 ) -> tuple[int, int]:
-    """Removes blobs that no run's chain names: (blobs, bytes) removed.
-
-    What is removed is recomputed when a later run wants it; nothing that is in a chain changes.
+    """Removes blobs that no chain needs, and memo records that name a removed blob.
 
     Args:
-      store: where.
-      older_than_seconds: younger blobs stay: a run that is under way commits them only later.
-      now: seconds since the epoch, by default the clock.
+      older_than_seconds: younger blobs stay: a running round may be about to commit them.
       is_rehearsal: only count.
+
+    Returns:
+      (number, bytes) of the blobs removed.
+
+    Raises:
+      ChainBroken: as ``needed``; nothing is removed.
     """
-    before = (time.time() if now is None else now) - older_than_seconds
-    candidates = [(digest, size) for digest, size, written in store.blobs() if written < before]
-    # After the listing: what a run committed meanwhile counts as needed.
-    wanted = needed(store)
-    unneeded = [(digest, size) for digest, size in candidates if digest not in wanted]
+    keep, limit = needed(store), time.time() - older_than_seconds
+    rest = {d: size for d, size, written in store.blobs() if d not in keep and written <= limit}
     if not is_rehearsal:
-        for digest, _ in unneeded:
+        for digest in sorted(rest):
             store.discard(digest)
-    return len(unneeded), sum(size for _, size in unneeded)
+        for name in store.names("memo"):
+            if rest.keys() & set(_memo_digests(store, name)):
+                store.remove(name)
+    return len(rest), sum(rest.values())
+
+
+def _memo_digests(store: Store, name: str) -> Iterator[str]:
+    try:
+        outcome = outcome_from_json(json.loads(store.read(name)))
+    except (FileNotFoundError, ValueError):
+        return
+    if isinstance(outcome, Done):
+        yield from (ref.digest for ref in blobs_of(outcome))
+
+
+def _digests(value: Any) -> Iterator[str]:
+    """Digests of all refs in a JSON value."""
+    if isinstance(value, dict):
+        if {"digest", "size", "kind"} == value.keys():
+            yield value["digest"]
+        for each in value.values():
+            yield from _digests(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _digests(each)

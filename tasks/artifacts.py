@@ -57,8 +57,7 @@ def show_plan(plan: RunPlan, chain: Chain) -> None:
         *(f"> {warning}" for warning in chain.annotation("warnings") or []),
         "## Samples by client",
         markdown_table(["client", *splits], rows),
-        f"{len(plan.federation.ids) - len(shown)} more clients."
-        * (len(rows) < len(plan.federation.ids)),
+        f"{more} more clients." if more else "",
         image("Samples by client and class", _picture(chain)),
     ]
     _markdown("plan", "\n\n".join(parts), "What will run, on how many samples where")

@@ -1,46 +1,62 @@
-import time
+"""What a store keeps: everything a chain needs, nothing else, and never too early."""
 
 import pytest
 
-from fedcore.chain import Chain
-from fedcore.retention import DAY_SECONDS, collect, measure
-from fedcore.store import BlobMissing, Store
+from fedcore.chain import Chain, ChainBroken
+from fedcore.config import make_config
+from fedcore.engines.in_process import InProcessEngine
+from fedcore.retention import collect, measure, needed
+from fedcore.run import run_federated
+from fedcore.store import Store
+
+SECTIONS = {
+    "data": {"kind": "digits", "limit": 200},
+    "partition": {"kind": "iid", "clients": 2},
+    "audit": {"remedy": "accept"},
+    "model": {"kind": "logistic"},
+    "rounds": {"count": 2},
+    "strategy": {"kind": "fedadam"},
+}
 
 
 @pytest.fixture
 def store(tmp_path):
-    return Store(tmp_path / "store")
+    store = Store(tmp_path / "store")
+    run(store, "first")
+    return store
 
 
-def test_what_a_chain_names_stays_and_the_rest_goes(store):
-    kept, loose = store.put(b"named in a chain", "model"), store.put(b"of a cut off run", "delta")
-    Chain(store, "one").begin({"initial": kept.digest})
-    assert collect(store, now=time.time() + 2 * DAY_SECONDS) == (1, loose.size)
-    assert store.get(kept) == b"named in a chain"
-    with pytest.raises(BlobMissing):
-        store.get(loose)
+def run(store, run_id):
+    engine = InProcessEngine(store, store.root + "-cache")
+    return run_federated(make_config(SECTIONS), store=store, engine=engine, run_id=run_id)[1]
 
 
-def test_young_blobs_belong_to_runs_under_way(store):
-    loose = store.put(b"not committed yet", "delta")
-    assert collect(store) == (0, 0)
-    assert store.holds(loose)
+def test_young_blobs_stay(store):
+    assert collect(store, older_than_seconds=3600) == (0, 0)
 
 
-def test_a_rehearsal_removes_nothing(store):
-    loose = store.put(b"loose", "delta")
-    assert collect(store, now=time.time() + 2 * DAY_SECONDS, is_rehearsal=True) == (1, 5)
-    assert store.holds(loose)
+def test_a_rehearsal_removes_nothing_and_counts_what_would_go(store):
+    before = measure(store)
+    count, size = collect(store, older_than_seconds=0, is_rehearsal=True)
+    assert measure(store) == before and count == before.blobs - before.needed_blobs
+    assert size == before.bytes - before.needed_bytes > 0
+    assert collect(store, older_than_seconds=0) == (count, size)
 
 
-def test_usage_counts_all_and_needed(store):
-    kept = store.put(b"1234", "model")
-    store.put(b"123456", "delta")
-    Chain(store, "one").begin({"initial": kept.digest})
+def test_what_is_left_is_needed_and_the_run_can_be_read_and_repeated(store):
+    orphan = store.put(b"nobody names me", "model")
+    collect(store, older_than_seconds=0)
     usage = measure(store)
-    assert (usage.blobs, usage.bytes, usage.needed_blobs, usage.needed_bytes) == (2, 10, 1, 4)
-    assert usage.runs == 1
+    assert not store.holds(orphan)
+    assert usage.blobs == usage.needed_blobs == len(needed(store)) and usage.runs == 1
+    records = list(Chain(store, "first").records())
+    assert all(store.holds(ref) for r in records for ref in (r.model, r.parent, r.state))
+    again = run(store, "second")
+    assert [r.digest for r in again.records] == [r.digest for r in records]
 
 
-def test_an_empty_store_is_measured(store):
-    assert measure(store).blobs == 0
+def test_an_altered_chain_stops_the_collection(store):
+    name = "runs/first/rounds/000001.json"
+    store.write(name, store.read(name).replace(b'"round":1', b'"round":7'))
+    with pytest.raises(ChainBroken):
+        collect(store, older_than_seconds=0)
