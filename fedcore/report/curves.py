@@ -43,20 +43,21 @@ def plot_curves(records: Sequence[Mapping[str, Any]], *, title: str = "") -> byt
     curves = {split: metrics for split, metrics in curves.items() if metrics}
     columns = max((len(metrics) for metrics in curves.values()), default=1)
     rows = max(len(curves), 1)
-    figure = Figure(figsize=(0.6 + 4.0 * columns, 0.6 + 2.9 * rows), layout="constrained")
+    # Margins in inches, by hand: a layout engine draws everything once more to find them.
+    width, height = 0.2 + 4.1 * columns, 0.4 + 2.9 * rows
+    figure = Figure(figsize=(width, height))
     canvas = FigureCanvasAgg(figure)
-    grid = figure.subplots(rows, columns, squeeze=False)
-    for axes in grid.flat:
-        axes.set_visible(False)
-    for row, (split, metrics) in zip(grid, curves.items(), strict=False):
-        for axes, (metric, curve) in zip(row, metrics.items(), strict=False):
-            axes.set_visible(True)
+    figure.subplots_adjust(
+        left=0.55 / width, right=1 - 0.15 / width, bottom=0.5 / height, top=1 - 0.7 / height,
+        wspace=0.55 / 3.5, hspace=0.8 / 2.2,
+    )  # fmt: skip
+    for row, (split, metrics) in enumerate(curves.items()):
+        for column, (metric, curve) in enumerate(metrics.items()):
+            axes = figure.add_subplot(rows, columns, row * columns + column + 1)
             _panel(axes, metric, curve)
             axes.set_title(f"{_TITLES.get(metric, metric.replace('_', ' '))}, {split}", fontsize=10)
     if not curves:
-        grid[0, 0].set_visible(True)
-        grid[0, 0].text(0.5, 0.5, "no metrics recorded", ha="center", va="center")
-        grid[0, 0].set_axis_off()
+        figure.text(0.5, 0.5, "no metrics recorded", ha="center", va="center")
     if title:
         figure.suptitle(title, fontsize=11)
     buffer = io.BytesIO()

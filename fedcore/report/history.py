@@ -16,7 +16,8 @@ class Curve:
     Attributes:
       rounds: (r,) int64, rising, the rounds in which it was measured.
       overall: (r,) float64, NaN where undefined.
-      clients: client id -> (r,) float64, NaN where the client was not measured.
+      clients: client id -> (r,) float64, NaN where the client was not measured; only those that
+        ever were.
     """
 
     rounds: np.ndarray
@@ -54,14 +55,14 @@ def curves_of(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Curve
 
 def _curve(by_round: Mapping[int, Mapping[str, Any]]) -> Curve:
     rounds = sorted(by_round)
-    clients = sorted({client for row in by_round.values() for client in row["clients"]})
+    clients = {
+        client: np.array([_number(by_round[r]["clients"].get(client)) for r in rounds])
+        for client in sorted({client for row in by_round.values() for client in row["clients"]})
+    }
     return Curve(
         rounds=np.array(rounds, dtype=np.int64),
         overall=np.array([_number(by_round[r]["overall"]) for r in rounds]),
-        clients={
-            client: np.array([_number(by_round[r]["clients"].get(client)) for r in rounds])
-            for client in clients
-        },
+        clients={c: values for c, values in clients.items() if not np.isnan(values).all()},
     )
 
 

@@ -68,6 +68,15 @@ def test_a_picture_shows_something_in_every_panel(num_clients, num_rounds):
     assert (red > 10) == (num_clients > 1)  # the worst client
 
 
+def test_a_metric_that_only_the_whole_has_is_a_single_line():
+    some = records(40)
+    for record in some:
+        for measured in record["metrics"].values():
+            measured["overall"]["auc"] = 0.9
+    assert curves_of(some)["val"]["auc"].clients == {}
+    assert picture(plot_curves(some)).size
+
+
 def test_a_picture_is_a_function_of_the_records():
     assert plot_curves(records()) == plot_curves(records())
     assert plot_curves(records()) != plot_curves(records(num_rounds=3))

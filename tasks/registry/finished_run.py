@@ -1,0 +1,147 @@
+"""Everything MLflow is told about a finished run, as plain released values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from fedcore.digests import digest_arrays, digest_json
+from fedcore.task import Task
+from tasks.registry import tags
+
+
+@dataclass(frozen=True)
+class CentralScores:
+    """What the model said about the central test data, for intervals and later comparisons.
+
+    Attributes:
+      scores: (n, outputs) as ``Task.scores`` gives.
+      targets: as in :class:`fedcore.task.TaskKind`.
+    """
+
+    scores: np.ndarray
+    targets: np.ndarray
+
+
+@dataclass(frozen=True)
+class AuditFiles:
+    """The data audit in its three forms.
+
+    Attributes:
+      json: the report as a JSON value.
+      html: one page that needs no network.
+      markdown: the findings for the report and the model card, which give it its heading.
+    """
+
+    json: Mapping[str, Any]
+    html: str
+    markdown: str
+
+    @property
+    def body(self) -> str:
+        """The markdown without a title of its own."""
+        lines = self.markdown.strip().splitlines()
+        return "\n".join(lines[1:] if lines and lines[0].startswith("# ") else lines).strip()
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A finished run.
+
+    Attributes:
+      run_id: id of the run's chain.
+      header: the chain's header, JSON, as :meth:`fedcore.plan.RunPlan.header` gives.
+      records: JSON of all rounds, oldest first.
+      round: the round whose model is taken.
+      params: its trainable parameters.
+      evaluation: split -> ``{"overall": {...}, "clients": {client: {...}}}`` of that model.
+      frozen: every other tensor of the model's state (a pretrained backbone), so that serving needs
+        no hub.
+      audit: the data audit, or None when there was none.
+      manifest: the partition's parquet bytes.
+      partition_picture: PNG bytes.
+      test: scores on the central test data, or None where there are none to release.
+      epsilon: privacy spent.
+      facts: more rows for the report, e.g. parameters, memory, seconds.
+      links: label -> URL, e.g. of the flow run.
+    """
+
+    run_id: str
+    header: Mapping[str, Any]
+    records: Sequence[Mapping[str, Any]]
+    round: int
+    params: Mapping[str, np.ndarray]
+    evaluation: Mapping[str, Any]
+    frozen: Mapping[str, np.ndarray] = field(default_factory=dict)
+    audit: AuditFiles | None = None
+    manifest: bytes = b""
+    partition_picture: bytes = b""
+    test: CentralScores | None = None
+    epsilon: str = "none (not private)"
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    links: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The resolved config, without what only changes speed."""
+        return self.header["config"]
+
+    @property
+    def dataset(self) -> str:
+        """Name of the data set."""
+        return str(self.header["identity"]["dataset"])
+
+    @property
+    def strategy(self) -> str:
+        """Name of the federated algorithm."""
+        return str(self.config["strategy"]["kind"])
+
+    @property
+    def name(self) -> str:
+        """What people call it: data set, strategy and seed."""
+        return f"{self.dataset}-{self.strategy}-{self.config['seed']}"
+
+    @property
+    def model_name(self) -> str:
+        """The registered model that it becomes a version of."""
+        return self.config["registry"]["model_name"] or f"fedloom-{self.dataset}"
+
+    @cached_property
+    def task(self) -> Task:
+        """What was learned."""
+        return Task.from_json(self.header["task"])
+
+    @cached_property
+    def model_digest(self) -> str:
+        """The final digest: of the sorted trainable tensors."""
+        return digest_arrays(self.params)
+
+    @cached_property
+    def chain_head(self) -> str:
+        """Digest of the last record, or of the header when there is none."""
+        return digest_json(self.records[-1] if self.records else self.header)
+
+    @cached_property
+    def tags(self) -> dict[str, str]:
+        """The tags of its MLflow run and of its model version."""
+        identity = self.header["identity"]
+        return {
+            tags.RUN_ID: self.run_id,
+            tags.DATASET: self.dataset,
+            tags.DATASET_FINGERPRINT: identity["fingerprint"],
+            tags.CONFIG_DIGEST: identity["config"],
+            tags.PARTITION_DIGEST: identity["partition"],
+            tags.CODE_DIGEST: identity["code"],
+            tags.BACKBONE_DIGEST: identity.get("backbone") or "none",
+            tags.AUDIT_DIGEST: digest_json(self.audit.json) if self.audit else "none",
+            tags.MODEL_DIGEST: self.model_digest,
+            tags.CHAIN_HEAD: self.chain_head,
+            tags.ROUND: str(self.round),
+            tags.STRATEGY: self.strategy,
+            tags.SEED: str(self.config["seed"]),
+            tags.EPSILON: self.epsilon,
+        }

@@ -1,0 +1,140 @@
+"""A model as an MLflow folder: code, JSON and safetensors; no pickle, nothing to fetch."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import threading
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import fedcore
+from fedcore import tensors
+from fedcore.data.encoding import TableEncoding
+from fedcore.digests import digest_arrays
+from fedcore.task import TaskKind
+from tasks.registry.finished_run import FinishedRun
+
+if TYPE_CHECKING:
+    from mlflow.models import Model, ModelSignature
+
+SERVING = Path(__file__).with_name("serving.py")
+
+# MLflow hands the served model over through a module-level variable.
+_ONE_AT_A_TIME = threading.Lock()
+
+
+def write_model(folder: Path, run: FinishedRun, mlflow_model: Model | None = None) -> None:
+    """Writes ``run``'s model to ``folder``, ready for ``mlflow.pyfunc.load_model``.
+
+    Models-from-code: https://mlflow.org/docs/latest/ml/model/models-from-code/
+
+    Args:
+      folder: must not exist.
+      run: whose model.
+      mlflow_model: MLflow's description to complete (it names run and logged model), or None.
+    """
+    import mlflow
+    from mlflow.models import Model
+
+    mlflow_model = mlflow_model or Model()
+    with tempfile.TemporaryDirectory(prefix="fedloom-") as scratch, _ONE_AT_A_TIME:
+        code = Path(scratch, "serving.py")
+        shutil.copy(SERVING, code)
+        parts = Path(scratch, "model")
+        write_parts(parts, run)
+        mlflow.pyfunc.save_model(
+            path=str(folder),
+            python_model=str(code),
+            artifacts={"model": str(parts)},
+            code_paths=[str(Path(fedcore.__file__).parent)],
+            mlflow_model=mlflow_model,
+            signature=signature(run),
+            input_example=input_example(run.header["features"]),
+            pip_requirements=pip_requirements(run),
+            metadata=dict(run.tags),
+        )
+        # MLflow notes where things lay on this machine, which loading does not use, and the release
+        # of a pickler that nothing here went through.
+        flavor = mlflow_model.flavors["python_function"]
+        flavor["model_code_path"] = code.name
+        del flavor["artifacts"]["model"]["uri"], flavor["cloudpickle_version"]
+        mlflow_model.save(str(folder / "MLmodel"))
+    for cache in folder.rglob("__pycache__"):
+        shutil.rmtree(cache)
+
+
+def write_parts(folder: Path, run: FinishedRun) -> None:
+    """Writes what the served model reads: ``serving.json`` and two files of tensors."""
+    folder.mkdir()
+    (folder / "params.safetensors").write_bytes(tensors.encode(run.params))
+    (folder / "frozen.safetensors").write_bytes(tensors.encode(run.frozen))
+    value = {name: run.header[name] for name in ("task", "features", "preprocess", "input_shape")}
+    value |= {
+        "model": run.config["model"],
+        "scaling": run.header["scaling"],
+        "digests": {"params": run.model_digest, "frozen": digest_arrays(run.frozen)},
+    }
+    (folder / "serving.json").write_text(json.dumps(value, indent=1))
+
+
+def input_example(features: Mapping[str, Any]) -> Any:
+    """One invented input of the right form: no real sample goes into a model's folder."""
+    import pandas as pd
+
+    if features["kind"] == "image":
+        shape = (1, *features["shape"])
+        return np.linspace(0, 255, int(np.prod(shape))).reshape(shape).astype(np.uint8)
+    if "encoding" not in features:
+        return pd.DataFrame([dict.fromkeys(features["names"], 0.0)])
+    encoding = TableEncoding.from_json(features["encoding"])
+    row: dict[str, Any] = dict.fromkeys(encoding.numeric, 0.0)
+    row |= {name: categories[0] for name, categories in encoding.categorical}
+    return pd.DataFrame([row])
+
+
+def signature(run: FinishedRun) -> ModelSignature:
+    """What the model takes and returns.
+
+    Columns of tables are declared ``any``: MLflow would refuse whole numbers where it was told
+    ``double``; the encoding checks every value itself and names column and row.
+    """
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
+    from mlflow.types.schema import AnyType
+
+    features = run.header["features"]
+    if features["kind"] == "image":
+        inputs = Schema([TensorSpec(np.dtype(np.uint8), (-1, *features["shape"]))])
+    else:
+        inputs = Schema([ColSpec(AnyType(), name) for name in input_example(features).columns])
+    if run.task.kind is TaskKind.REGRESSION:
+        outputs = [ColSpec("double", "prediction")]
+    else:
+        outputs = [ColSpec("string", "prediction")]
+        outputs += [ColSpec("double", f"probability {label}") for label in run.task.labels]
+    by_client = len({json.dumps(how) for how in run.header["scaling"].values()}) > 1
+    params = ParamSchema([ParamSpec("client", "string", "")]) if by_client else None
+    return ModelSignature(inputs, Schema(outputs), params)
+
+
+def pip_requirements(run: FinishedRun) -> list[str]:
+    """The packages that serving imports, at the releases that are installed here.
+
+    Named, not inferred: inference starts a process and takes half a minute. The local part of a
+    release (``+cpu``) is left out, because package indexes do not have it.
+    """
+    names = ["mlflow", "numpy", "pandas", "pydantic", "safetensors", "torch"]
+    if run.header["features"]["kind"] == "image":
+        names.append("pillow")
+    if run.frozen:
+        names.append("transformers")
+    if run.config["model"]["kind"] == "plugin":
+        found = metadata.entry_points(group="fedloom.models", name=run.config["model"]["name"])
+        names += [point.dist.name for point in found if point.dist]
+    return [f"{name}=={metadata.version(name).split('+')[0]}" for name in names]

@@ -1,0 +1,135 @@
+"""The served model: raw images or tables in, probabilities by label out. MLflow runs this file.
+
+Everything it needs lies in the model's own folder: ``serving.json``, tensors as safetensors, and a
+copy of ``fedcore``. Nothing is unpickled, nothing is fetched, and altered tensors are refused.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+from mlflow.pyfunc import PythonModel
+
+BATCH_SIZE = 64
+
+
+class FederatedModel(PythonModel):
+    """A model that was trained by Fedloom.
+
+    ``predict`` takes images (n, h, w, c) uint8 or a DataFrame of raw columns and returns a
+    DataFrame: ``prediction`` and one ``probability LABEL`` per label; for regression the quantity
+    alone.
+    """
+
+    # No type hints on these two: MLflow takes those of `predict` for the signature.
+    def load_context(self, context):
+        """Reads the model's folder."""
+        folder = Path(context.artifacts["model"])
+        self.value = json.loads((folder / "serving.json").read_text())
+        self.module = load_module(folder, self.value)
+
+    def predict(self, context, model_input, params=None):
+        """Probabilities by label; ``params={"client": ...}`` scales a table as that client does."""
+        from fedcore.task import Task
+
+        inputs = model_inputs(self.value, model_input, (params or {}).get("client", ""))
+        return labelled(Task.from_json(self.value["task"]), self._scores(inputs))
+
+    def _scores(self, inputs: np.ndarray) -> np.ndarray:
+        import torch
+
+        from fedcore.models.preprocess import preprocess_from_json
+        from fedcore.task import Task
+
+        preprocess = preprocess_from_json(self.value["preprocess"])
+        with torch.inference_mode():
+            logits = [
+                self.module(preprocess.apply(inputs[start : start + BATCH_SIZE])).numpy()
+                for start in range(0, len(inputs), BATCH_SIZE)
+            ]
+        task = Task.from_json(self.value["task"])
+        return task.scores(np.concatenate(logits or [np.zeros((0, task.num_outputs))]))
+
+
+def load_module(folder: Path, value: Mapping[str, Any]) -> Any:
+    """The torch module with exactly the tensors that were registered.
+
+    Raises:
+      ValueError: tensors are not those whose digest was registered, or do not fit the module.
+    """
+    import torch
+    from pydantic import TypeAdapter
+    from safetensors.numpy import load_file
+
+    from fedcore.digests import digest_arrays
+    from fedcore.models.settings import ModelSettings
+    from fedcore.task import Task
+
+    state: dict[str, np.ndarray] = {}
+    for name in ("params", "frozen"):
+        arrays = load_file(folder / f"{name}.safetensors")
+        if digest_arrays(arrays) != value["digests"][name]:
+            raise ValueError(
+                f"{name}.safetensors holds other tensors than were registered (digest "
+                f"{digest_arrays(arrays)[:12]}, registered {value['digests'][name][:12]}); it is "
+                "not used."
+            )
+        state |= arrays
+    settings: Any = TypeAdapter(ModelSettings).validate_python(value["model"])
+    task, shape = Task.from_json(value["task"]), tuple(value["input_shape"])
+    module = settings.build(task, shape)
+    module.load_state_dict({name: torch.from_numpy(array) for name, array in state.items()})
+    return module.eval()
+
+
+def model_inputs(value: Mapping[str, Any], raw: Any, client: str = "") -> np.ndarray:
+    """Raw inputs as the training data were stored: images as they are, tables encoded and scaled.
+
+    Args:
+      value: content of ``serving.json``.
+      raw: images (n, h, w, c) uint8, or a DataFrame.
+      client: whose scaling a table gets; empty: that of the whole federation.
+
+    Raises:
+      ValueError: an unknown client, or inputs that the encoding or preprocessing refuses.
+    """
+    from fedcore.data.encoding import TableEncoding
+    from fedcore.models.preprocess import preprocess_from_json
+
+    features, scaling = value["features"], value["scaling"]
+    if features["kind"] == "image":
+        return np.asarray(raw)
+    if "encoding" in features:
+        inputs = TableEncoding.from_json(features["encoding"]).encode(raw)
+    else:
+        inputs = raw[list(features["names"])].to_numpy(dtype=np.float32)
+    if client and client not in scaling:
+        known = sorted(name for name in scaling if name != "_central")
+        raise ValueError(f"client={client!r} is unknown; known are {known}, or leave it empty.")
+    how = scaling.get(client or "_central")
+    return inputs if how is None else preprocess_from_json(how).apply(inputs).numpy()
+
+
+def labelled(task: Any, scores: np.ndarray) -> pd.DataFrame:
+    """Scores (n, outputs) as a table with the labels' names."""
+    kind, labels = task.kind.value, task.labels
+    if kind == "regression":
+        return pd.DataFrame({"prediction": scores[:, 0]})
+    predicted = task.predict(scores)
+    if kind == "binary":
+        scores = np.concatenate([1.0 - scores, scores], axis=1)
+    if kind == "multilabel":
+        names = ["; ".join(np.array(labels)[row == 1]) for row in predicted]
+    else:
+        names = [labels[index] for index in predicted]
+    columns = {f"probability {label}": scores[:, index] for index, label in enumerate(labels)}
+    return pd.DataFrame({"prediction": pd.Series(names, dtype=object), **columns})
+
+
+mlflow.models.set_model(FederatedModel())

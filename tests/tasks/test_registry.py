@@ -1,0 +1,647 @@
+"""Runs and model versions in MLflow, on SQLite files without a server."""
+
+import json
+import pickle
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from packaging.requirements import Requirement
+
+import fedcore
+from fedcore import rng, tensors
+from fedcore.data.encoding import TableEncoding
+from fedcore.digests import digest_arrays, digest_bytes, digest_json
+from fedcore.task import Task, TaskKind
+from tasks.registry import tags
+from tasks.registry.artifacts import read_run
+from tasks.registry.champion import score_intervals
+from tasks.registry.connection import RegistryUnavailable, registry
+from tasks.registry.entities import MAX_PARAM_VALUE, flatten_config, metric_values
+from tasks.registry.finished_run import AuditFiles, CentralScores, FinishedRun
+from tasks.registry.lineage import lineage, report
+from tasks.registry.log_run import log_run
+from tasks.registry.model_folder import write_model
+from tasks.registry.model_version import MAX_DESCRIPTION, register_version
+from tasks.registry.promote import promote, roll_back
+
+ENCODING = TableEncoding(numeric=("age", "chol"), categorical=(("cp", ("1", "2", "3")),))
+CLIENTS = ("cleveland", "hungary")
+
+
+def ref(content):
+    return {"digest": digest_json(content), "size": 1, "kind": "test"}
+
+
+def model_record(params):
+    data = tensors.encode(params)
+    return {"digest": digest_bytes(data), "size": len(data), "kind": "model"}
+
+
+def finished(kind="table", *, run_id="run-1", seed=42, clients=CLIENTS, gain=0.0, rounds=2):
+    """A run that nobody ran: a chain that holds together, and a linear model."""
+    generator = rng.stream(seed, "registry-test", run_id)
+    is_image = kind == "image"
+    width, outputs = (48, 3) if is_image else (5, 1)
+    task = (
+        Task(TaskKind.MULTICLASS, ("cat", "dog", "owl"))
+        if is_image
+        else Task(TaskKind.BINARY, ("healthy", "ill"))
+    )
+    params = {
+        "1.weight": generator.normal(size=(outputs, width)).astype(np.float32),
+        "1.bias": np.zeros(outputs, np.float32),
+    }
+    preprocess = {"kind": "table", "mean": [], "std": []}
+    if is_image:
+        preprocess = {"kind": "image", "channels": 3, "mean": [0.5] * 3, "std": [0.5] * 3}
+    scaling = {
+        client: {
+            "kind": "table",
+            "mean": [50.0 + 5 * i, 200.0, 0, 0, 0],
+            "std": [10.0, 50, 1, 1, 1],
+        }
+        for i, client in enumerate(("_central", *clients))
+    }
+    config = {
+        "seed": seed,
+        "model": {"kind": "logistic"},
+        "strategy": {"kind": "fedavg"},
+        "registry": {"model_name": "", "experiment": "fedloom", "register_model": True},
+    }
+    header = {
+        "config": config,
+        "task": task.to_json(),
+        "features": {"kind": "image", "shape": [4, 4, 3]} if is_image else ENCODING.features(),
+        "preprocess": preprocess,
+        "scaling": {} if is_image else scaling,
+        "input_shape": [3, 4, 4] if is_image else [5],
+        "federation": {
+            "clients": {
+                client: {
+                    "blobs": {"train": ref(client)},
+                    "sizes": {"train": 30},
+                    "labels": [20, 10],
+                }
+                for client in clients
+            }
+        },
+        "initial": {"params": ref("initial"), "state": None},
+        "identity": {
+            "config": digest_json(config),
+            "dataset": "toy-images" if is_image else "toy-heart",
+            "fingerprint": digest_json(kind),
+            "partition": digest_json("partition"),
+            "code": digest_json("code"),
+            "backbone": None,
+            "provenance": {"source": "invented"},
+        },
+    }
+    measured = {
+        "overall": {"loss": 0.5, "accuracy": 0.8 + gain, "auc": 0.9, "num_examples": 100},
+        "clients": {
+            client: {"loss": 0.4 + 0.01 * i, "accuracy": 0.9 - 0.1 * i + gain, "num_examples": 50}
+            for i, client in enumerate(clients)
+        },
+    }
+    records, previous = [], digest_json(header)
+    for number in range(1, rounds + 1):
+        outcomes = {
+            client: {"status": "done", "update": digest_json([number, client]), "num_examples": 30}
+            for client in clients
+        }
+        outcomes[clients[0]] = {"status": "failed", "reason": "ValueError: loss is NaN"}
+        records.append({
+            "round": number,
+            "previous": previous,
+            "outcomes": outcomes,
+            "model": model_record(params) if number == rounds else ref(number),
+            "metrics": {"val": measured, "test": measured},
+        })  # fmt: skip
+        previous = digest_json(records[-1])
+    targets = generator.integers(len(task.labels), size=100)
+    right = np.arange(100) < 80 + 100 * gain
+    if is_image:
+        scores = np.eye(3)[np.where(right, targets, (targets + 1) % 3)] * 0.9 + 0.03
+    else:
+        targets = np.arange(100) % 2
+        scores = np.where(right, targets, 1 - targets)[:, None] * 0.8 + 0.1
+    return FinishedRun(
+        run_id=run_id,
+        header=json.loads(json.dumps(header)),
+        records=records,
+        round=rounds,
+        params=params,
+        evaluation={"test": measured},
+        audit=AuditFiles({"findings": []}, "<html></html>", "# Data audit: toy\n\nNo finding."),
+        manifest=b"PAR1",
+        partition_picture=b"\x89PNG",
+        test=CentralScores(scores.astype(np.float32), targets),
+    )
+
+
+@pytest.fixture(scope="module")
+def empty_database(tmp_path_factory):
+    """An MLflow database with its tables; making them takes seconds, a copy none."""
+    path = tmp_path_factory.mktemp("mlflow") / "empty.db"
+    with registry(f"sqlite:///{path}") as client:
+        client.search_experiments()
+    return path
+
+
+@pytest.fixture
+def server(empty_database, tmp_path):
+    """The tracking URI of an MLflow of its own."""
+    shutil.copy(empty_database, tmp_path / "mlflow.db")
+    return f"sqlite:///{tmp_path / 'mlflow.db'}"
+
+
+def publish(server, run):
+    mlflow_run_id = log_run(server, run)
+    return mlflow_run_id, register_version(server, run, mlflow_run_id)
+
+
+@pytest.fixture(scope="module")
+def published(empty_database, tmp_path_factory):
+    """The URI of an MLflow that holds run-1 and its version; for tests that only read."""
+    folder = tmp_path_factory.mktemp("published")
+    shutil.copy(empty_database, folder / "mlflow.db")
+    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    publish(uri, finished())
+    return uri
+
+
+# -- logging -------------------------------------------------------------------------------------
+
+
+def test_a_run_is_logged_with_parameters_metrics_tags_and_files(published):
+    run = finished()
+    with registry(published) as client:
+        mlflow_run_id = client.get_model_version(run.model_name, "1").run_id
+        found = client.get_run(mlflow_run_id)
+        assert found.info.status == "FINISHED"
+        assert found.info.run_name == "toy-heart-fedavg-42"
+        assert found.data.params["strategy.kind"] == "fedavg"
+        assert run.tags.items() <= found.data.tags.items()
+        assert found.data.metrics["test/accuracy"] == pytest.approx(0.8)
+        assert found.data.metrics["test/accuracy/worst_client"] == pytest.approx(0.8)
+        assert found.data.metrics["test/loss/worst_client"] == pytest.approx(0.41)
+        assert found.data.metrics["val/accuracy/client/cleveland"] == pytest.approx(0.9)
+        history = client.get_metric_history(mlflow_run_id, "clients/done")
+        assert [(each.step, each.value) for each in history] == [(1, 1.0), (2, 1.0)]
+        folders = {"", "audit", "chain", "data", "evaluation", "partition"}
+        names = {
+            item.path
+            for folder in folders
+            for item in client.list_artifacts(mlflow_run_id, folder or None)
+        }
+        assert {
+            "config.yaml", "curves.png", "report.md", "audit/audit.json", "audit/audit.html",
+            "chain/header.json", "chain/rounds.jsonl", "partition/manifest.parquet",
+            "partition/partition.png", "evaluation/test_scores.safetensors",
+        } <= names  # fmt: skip
+        logged = read_run(client, mlflow_run_id)
+        assert list(logged.records) == run.records
+        assert logged.header == run.header
+        assert found.inputs.dataset_inputs[0].dataset.name == "toy-heart"
+
+
+def test_a_second_call_makes_nothing_new(server):
+    run = finished()
+    first = publish(server, run)
+    assert publish(server, run) == first
+    with registry(server) as client:
+        assert len(client.get_metric_history(first[0], "test/loss")) == 2
+        assert len(client.search_model_versions(f"name = '{run.model_name}'")) == 1
+
+
+@pytest.mark.parametrize("broken", ["log_artifacts", "create_model_version"])
+def test_a_call_that_was_cut_off_is_completed_by_the_next(server, monkeypatch, broken):
+    from mlflow import MlflowClient
+
+    def fail(*_args, **_kwargs):
+        raise ConnectionError("gone")
+
+    run = finished()
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, broken, fail)
+        with pytest.raises(RegistryUnavailable, match="gone"):
+            publish(server, run)
+    mlflow_run_id, version = publish(server, run)
+    with registry(server) as client:
+        experiments = [each.experiment_id for each in client.search_experiments()]
+        assert len(client.search_runs(experiments)) == 1
+        assert len(client.search_logged_models(experiments)) == 1
+        assert len(client.get_metric_history(mlflow_run_id, "test/loss")) == 2
+    assert version.version == "1"
+
+
+def test_a_server_that_does_not_answer_is_told_at_once():
+    with pytest.raises(RegistryUnavailable, match=r"127.0.0.1:9 does not answer.*log it again"):
+        log_run("http://127.0.0.1:9", finished())
+
+
+def test_a_config_is_flat_and_within_the_limits():
+    flat = flatten_config({"a": {"b c[0]": 1, "d": {}}, "e": "x" * 7000, "f": None})
+    assert flat["a.b c_0_"] == "1"
+    assert flat["a.d"] == "{}"
+    assert flat["f"] == "null"
+    assert len(flat["e"]) == MAX_PARAM_VALUE
+
+
+def test_with_very_many_clients_only_the_worst_is_a_curve():
+    run = finished(clients=tuple(f"c{i:03d}" for i in range(101)), gain=-0.1)
+    keys = {key for key, _, _ in metric_values(run.records)}
+    assert "test/accuracy/worst_client" in keys
+    assert not any("/client/" in key for key in keys)
+    assert "clients/done" in keys
+
+
+# -- the version ---------------------------------------------------------------------------------
+
+
+def test_a_version_is_a_challenger_with_tags_signature_example_and_card(published):
+    import mlflow
+
+    run = finished()
+    with registry(published) as client:
+        found = client.get_model_version_by_alias("fedloom-toy-heart", "challenger")
+        assert str(found.version) == "1"
+        assert run.tags.items() <= found.tags.items()
+        assert found.tags[tags.EPSILON] == "none (not private)"
+        card = found.description
+        model = client.get_logged_model(found.tags[tags.LOGGED_MODEL])
+        assert {metric.key for metric in model.metrics} >= {"test/accuracy", "test/auc"}
+    for text in (
+        "There is no champion yet.",
+        "| accuracy | 0.800 | 0.",
+        "0.800 (hungary)",
+        "## Data audit\n\nNo finding.",
+        f"--run-id {found.run_id}",
+        "fedloom run config.yaml",
+        "none (not private)",
+        run.model_digest,
+    ):
+        assert text in card
+    folder = Path(model.artifact_location.removeprefix("file://"))
+    about = mlflow.models.Model.load(str(folder))
+    assert [column.name for column in about.signature.inputs] == ["age", "chol", "cp"]
+    assert about.load_input_example(str(folder)).to_dict("records") == [
+        {"age": 0.0, "chol": 0.0, "cp": "1"}
+    ]
+
+
+def test_the_challenger_is_compared_with_the_champion(server):
+    publish(server, finished())
+    promote(server, "fedloom-toy-heart/1", who="A. Smith", why="first")
+    _, version = publish(server, finished(run_id="run-2", gain=0.1))
+    with registry(server) as client:
+        card = client.get_model_version(version.name, version.version).description
+    assert "accuracy: better (0.100 [" in card
+    assert "| overall | accuracy | 0.900 | 0.800 | +0.100 |" in card
+    assert "| worst client | accuracy | 0.900 | 0.800 | +0.100 | - |" in card
+    assert "| hungary | accuracy | 0.900 | 0.800 | +0.100 | - |" in card
+
+
+def test_an_equal_challenger_claims_nothing(server):
+    publish(server, finished())
+    promote(server, "fedloom-toy-heart@challenger", who="A. Smith", why="first")
+    _, version = publish(server, finished(run_id="run-2"))
+    with registry(server) as client:
+        card = client.get_model_version(version.name, version.version).description
+    assert "accuracy: no clear difference (0.000 [0.000, 0.000])" in card
+    assert "better (" not in card
+
+
+def test_other_test_data_are_not_compared(server):
+    publish(server, finished())
+    promote(server, "fedloom-toy-heart/1", who="A. Smith", why="first")
+    other = finished(run_id="run-2")
+    other.header["identity"]["fingerprint"] = "f" * 64
+    _, version = publish(server, other)
+    with registry(server) as client:
+        card = client.get_model_version(version.name, version.version).description
+    assert "Not comparable with champion 1: it was tested on other data" in card
+    assert "## Against champion" not in card
+
+
+def test_a_card_keeps_to_the_limit_of_the_registry(server):
+    run = finished(clients=tuple(f"hospital-{i:03d}" for i in range(120)), gain=-0.2)
+    run = replace(run, audit=AuditFiles({}, "", "- a finding\n" * 2000))
+    _, version = publish(server, run)
+    with registry(server) as client:
+        card = client.get_model_version(version.name, version.version).description
+    assert len(card) <= MAX_DESCRIPTION
+    assert "fedloom run config.yaml" in card
+    assert "audit/audit.html" in card
+
+
+def test_intervals_are_those_of_the_run_s_seed():
+    run = finished()
+    assert score_intervals(run) == score_intervals(run)
+    interval = score_intervals(run)["accuracy"]
+    assert interval.low < 0.8 < interval.high
+    assert score_intervals(replace(run, test=None)) == {}
+
+
+# -- the folder ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=["table", "image"])
+def model_folder(request, tmp_path_factory):
+    run = finished(request.param)
+    folder = tmp_path_factory.mktemp("model") / "model"
+    write_model(folder, run)
+    return run, folder
+
+
+class Anything:
+    """Stands in for whatever a pickle would import."""
+
+    def __init__(self, *_args):
+        pass
+
+    def __setstate__(self, state):
+        pass
+
+
+class Harmless(pickle.Unpickler):
+    """Reads a pickle without importing anything."""
+
+    def find_class(self, module, name):
+        return Anything
+
+
+def unpickles(path):
+    with open(path, "rb") as file:
+        try:
+            Harmless(file).load()
+        except Exception:
+            return False
+        return True
+
+
+def test_the_walk_for_pickles_finds_one(tmp_path):
+    import torch
+
+    (tmp_path / "model.json").write_bytes(pickle.dumps({"a": np.zeros(3)}))
+    torch.save({"a": torch.zeros(3)}, tmp_path / "model.txt")
+    assert unpickles(tmp_path / "model.json")
+    assert (tmp_path / "model.txt").read_bytes()[:2] == b"PK"
+
+
+def test_a_model_folder_holds_code_json_and_safetensors_only(model_folder):
+    _, folder = model_folder
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert len(files) > 20
+    allowed = {".py", ".json", ".yaml", ".txt", ".safetensors"}
+    assert {p.suffix for p in files if p.name != "MLmodel"} <= allowed | {""}
+    assert [p.name for p in files if not p.suffix] == ["MLmodel"]
+    for path in files:
+        assert not unpickles(path), path
+        assert path.read_bytes()[:2] not in (b"PK", b"\x80\x04", b"\x80\x05"), path
+        if path.suffix != ".safetensors":
+            path.read_text()
+    assert "cloudpickle" not in (folder / "MLmodel").read_text()
+
+
+def test_a_model_folder_names_no_path_of_this_machine(model_folder):
+    _, folder = model_folder
+    here = (str(folder.parent), str(Path(fedcore.__file__).parent.parent), "/tmp/")
+    for path in folder.rglob("*"):
+        if path.is_file() and "code" not in path.relative_to(folder).parts:
+            text = path.read_bytes().decode(errors="ignore")
+            assert not [place for place in here if place in text], path
+
+
+def frame(cp):
+    return pd.DataFrame({"cp": cp, "age": [50, 70, 61], "chol": [200.0, 100.0, 240.5], "more": 1})
+
+
+def test_a_served_model_says_what_the_arithmetic_says(model_folder):
+    import mlflow
+
+    run, folder = model_folder
+    model = mlflow.pyfunc.load_model(str(folder))
+    weight, bias = run.params["1.weight"], run.params["1.bias"]
+    if run.dataset == "toy-images":
+        images = rng.stream(1, "images").integers(256, size=(130, 4, 4, 3), dtype=np.uint8)
+        answer = model.predict(images)
+        inputs = (images.transpose(0, 3, 1, 2).reshape(130, -1) / 255 - 0.5) / 0.5
+        expected = run.task.scores(inputs @ weight.T + bias)
+        assert list(answer.columns) == [
+            "prediction", "probability cat", "probability dog", "probability owl",
+        ]  # fmt: skip
+        assert answer["prediction"].tolist() == [
+            run.task.labels[i] for i in expected.argmax(axis=1)
+        ]
+        assert answer.iloc[:, 1:].to_numpy() == pytest.approx(expected, abs=1e-5)
+        return
+    hot = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1]])
+    raw = np.array([[50, 200], [70, 100], [61, 240.5]])
+    for client, shift in (("", 50), ("hungary", 60)):
+        inputs = np.concatenate([(raw - [shift, 200]) / [10, 50], hot], axis=1)
+        ill = run.task.scores(inputs @ weight.T + bias)[:, 0]
+        for cp in ([1, 2, 3], ["1", "2", "3"], [1.0, 2.0, 3.0]):
+            answer = model.predict(frame(cp), params={"client": client})
+            assert answer["probability ill"].to_numpy() == pytest.approx(ill, abs=1e-5)
+            assert answer["probability healthy"].to_numpy() == pytest.approx(1 - ill, abs=1e-5)
+            names = np.where(ill >= 0.5, "ill", "healthy").tolist()
+            assert answer["prediction"].tolist() == names
+
+
+def test_wrong_inputs_are_refused_by_name(model_folder):
+    import mlflow
+
+    run, folder = model_folder
+    model = mlflow.pyfunc.load_model(str(folder))
+    if run.dataset == "toy-images":
+        with pytest.raises(Exception, match="shape"):
+            model.predict(np.zeros((2, 5, 5, 3), np.uint8))
+        return
+    with pytest.raises(Exception, match="chol"):
+        model.predict(frame([1, 2, 3]).drop(columns="chol"))
+    with pytest.raises(ValueError, match=r"column 'cp' holds unknown categories \['9'\]"):
+        model.predict(frame([1, 2, 9]))
+    with pytest.raises(ValueError, match=r"client='mars' is unknown; known are \['cleveland'"):
+        model.predict(frame([1, 2, 3]), params={"client": "mars"})
+
+
+def test_altered_tensors_are_not_served(model_folder, tmp_path):
+    import mlflow
+
+    run, folder = model_folder
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    altered = {name: value + np.float32(1e-3) for name, value in run.params.items()}
+    found = next(copy.rglob("params.safetensors"))
+    found.write_bytes(tensors.encode(altered))
+    with pytest.raises(Exception, match=r"other tensors than were registered"):
+        mlflow.pyfunc.load_model(str(copy))
+
+
+FRESH = """
+import importlib.util, sys
+sys.path.append({site!r})
+for package in ("fedcore", "tasks", "prefect"):
+    assert importlib.util.find_spec(package) is None, package
+import mlflow, numpy as np, pandas as pd
+mlflow.set_tracking_uri({uri!r})
+model = mlflow.pyfunc.load_model("models:/fedloom-toy-images@challenger")
+print(list(model.predict(np.full((2, 4, 4, 3), 7, np.uint8))))
+model = mlflow.pyfunc.load_model("models:/fedloom-toy-heart@challenger")
+print(list(model.predict(pd.DataFrame({{"age": [50], "chol": [210.0], "cp": ["2"]}}))))
+"""
+
+
+def link_distributions(site, requirements):
+    """Links into ``site`` what ``pip install`` of the requirements would put there, no more."""
+    site.mkdir()
+    todo, seen = [Requirement(text) for text in requirements], set()
+    while todo:
+        wanted = todo.pop()
+        if (wanted.marker and not wanted.marker.evaluate({"extra": ""})) or wanted.name in seen:
+            continue
+        seen.add(wanted.name)
+        found = metadata.distribution(wanted.name)
+        todo += [Requirement(text) for text in found.requires or []]
+        for name in {file.parts[0] for file in found.files} - {"..", "__pycache__"}:
+            if not (site / name).exists():
+                (site / name).symlink_to(found.locate_file(name))
+
+
+def test_versions_load_where_only_their_requirements_are_installed(server, tmp_path):
+    """Python without its site-packages (-I -S: no project, no editable install) and with nothing
+    but the distributions that the folders' requirements name and those that these need."""
+    runs = finished("image"), finished("table")
+    for run in runs:
+        publish(server, run)
+    folders = sorted(tmp_path.rglob("requirements.txt"))
+    assert len(folders) == 2
+    requirements = {line for path in folders for line in path.read_text().split()}
+    link_distributions(tmp_path / "site", sorted(requirements))
+    (tmp_path / "elsewhere").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", FRESH.format(site=str(tmp_path / "site"), uri=server)],
+        cwd=tmp_path / "elsewhere",
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    for line, run in zip(done.stdout.splitlines()[-2:], runs, strict=True):
+        assert line == str(["prediction", *(f"probability {label}" for label in run.task.labels)])
+
+
+# -- promotion and lineage -----------------------------------------------------------------------
+
+
+def test_a_promotion_says_who_why_when_and_whom_it_follows(server):
+    publish(server, finished())
+    publish(server, finished(run_id="run-2"))
+    promote(server, "fedloom-toy-heart/1", who="A. Smith", why="first")
+    promote(server, "models:/fedloom-toy-heart@challenger", who="B. Jones", why="better")
+    with registry(server) as client:
+        champion = client.get_model_version_by_alias("fedloom-toy-heart", "champion")
+    assert str(champion.version) == "2"
+    assert champion.tags[tags.PROMOTED_BY] == "B. Jones"
+    assert champion.tags[tags.PROMOTED_WHY] == "better"
+    assert champion.tags[tags.PREVIOUS_CHAMPION] == "1"
+    assert champion.tags[tags.PROMOTED_AT].startswith("20")
+
+
+def test_the_way_back_keeps_every_decision(server):
+    publish(server, finished())
+    publish(server, finished(run_id="run-2"))
+    for version in ("1", "2"):
+        moment = datetime(2026, 1, int(version), tzinfo=UTC)
+        promote(server, f"fedloom-toy-heart/{version}", who="A", why="yes", when=moment)
+    back = roll_back(server, "fedloom-toy-heart", who="B. Jones", why="worse at hungary")
+    assert back.version == "1"
+    with registry(server) as client:
+        found = client.get_model_version_by_alias("fedloom-toy-heart", "champion")
+    decisions = sorted(key for key in found.tags if key.startswith(tags.PROMOTION + "."))
+    assert len(decisions) == 2
+    assert json.loads(found.tags[decisions[1]])[tags.PROMOTED_WHY] == "worse at hungary"
+    assert found.tags[tags.PREVIOUS_CHAMPION] == "2"
+
+
+@pytest.mark.parametrize(
+    ("version", "who", "why", "message"),
+    [
+        ("fedloom-toy-heart/1", " ", "good", "who='' : a promotion names the person"),
+        ("fedloom-toy-heart/1", "A", "", "why='' : a promotion gives its reason"),
+        ("fedloom-toy-heart/1", "A", "x" * 3000, "why has 3000 characters; at most 2000"),
+        ("fedloom-toy-heart", "A", "good", r"must look like NAME/3 or NAME@challenger"),
+        ("fedloom-toy-heart/9", "A", "good", "is no version of fedloom-toy-heart; versions: 1;"),
+        ("fedloom-toy-heart@best", "A", "good", "aliases: challenger"),
+        ("nothing/1", "A", "good", "no registered model 'nothing'; there are: fedloom-toy-heart"),
+    ],
+)
+def test_a_promotion_that_cannot_be_is_refused(published, version, who, why, message):
+    with pytest.raises(ValueError, match=message):
+        promote(published, version, who=who, why=why)
+    with registry(published) as client:
+        assert "champion" not in client.get_registered_model("fedloom-toy-heart").aliases
+
+
+def test_without_a_champion_before_there_is_no_way_back(server):
+    publish(server, finished())
+    promote(server, "fedloom-toy-heart/1", who="A", why="first")
+    with pytest.raises(ValueError, match="fedloom-toy-heart/1 has no champion before it"):
+        roll_back(server, "fedloom-toy-heart", who="A", why="no")
+
+
+def test_a_version_is_traced_to_its_data(published):
+    run = finished()
+    found = lineage(published, "fedloom-toy-heart@challenger")
+    assert found.problems == ()
+    text = str(found)
+    for part in (
+        "version fedloom-toy-heart/1  model " + run.model_digest[:12],
+        "run run-1  model of round 2 of 2",
+        f"hungary: train 30 in {ref('hungary')['digest'][:12]}",
+        f"hungary: update {digest_json([2, 'hungary'])[:12]} from 30 samples",
+        "cleveland: failed: ValueError: loss is NaN",
+        "every digest agrees",
+    ):
+        assert part in text
+
+
+def test_a_changed_link_is_found(server):
+    run = finished()
+    run.records[0]["outcomes"]["hungary"]["num_examples"] = 31  # after round 2 was chained to it
+    publish(server, run)
+    found = lineage(server, "fedloom-toy-heart/1")
+    assert found.problems == ("round 2 does not follow the record before it",)
+
+
+def test_changed_tensors_are_found(server, tmp_path):
+    run = finished()
+    publish(server, run)
+    for path in tmp_path.rglob("params.safetensors"):
+        path.write_bytes(tensors.encode({k: v + np.float32(1) for k, v in run.params.items()}))
+    problems = lineage(server, "fedloom-toy-heart/1").problems
+    assert "the registered tensors are not those that the version's tag names" in problems
+    assert "the registered tensors are not the model of round 2" in problems
+
+
+def test_a_report_is_found_by_either_id(published):
+    text = report(published, "run-1")
+    assert text.startswith("# toy-heart-fedavg-42")
+    assert "![Learning curves](data:image/png;base64," in text
+    with registry(published) as client:
+        mlflow_run_id = client.get_model_version("fedloom-toy-heart", "1").run_id
+    assert report(published, mlflow_run_id) == text
+    with pytest.raises(LookupError, match="run='unknown' is not in MLflow"):
+        report(published, "unknown")
+
+
+def test_the_final_digest_is_that_of_the_parameters():
+    run = finished()
+    assert run.tags[tags.MODEL_DIGEST] == digest_arrays(run.params)
