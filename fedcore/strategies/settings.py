@@ -17,7 +17,7 @@ from fedcore.strategies.server_optimizers import (
 )
 
 ServerLearningRate = Annotated[float, Field(gt=0, description="Step of the server optimizer.")]
-Beta = Annotated[float, Field(ge=0, lt=1)]
+Beta = Annotated[float, Field(ge=0, lt=1, description="Decay of a moment; 0 forgets at once.")]
 Tau = Annotated[float, Field(gt=0, description="Degree of adaptivity: smaller adapts more.")]
 SecondMoment = Annotated[
     float | None,

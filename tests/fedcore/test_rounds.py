@@ -1,6 +1,7 @@
-"""Rounds with invented clients: what is recorded, who is left out, what stops a run, what resumes."""
+"""Rounds with invented clients: what is recorded, who is left out, what stops, what resumes."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -102,7 +103,7 @@ def test_a_client_that_goes_wrong_is_recorded_and_left_out(make, wrong, status, 
     plan, chain = make()
     client = plan.federation.ids[1]
     engine = InventedClients(chain.store, {client: wrong})
-    record = list(run_rounds(plan, chain, engine, silent))[0]
+    record = next(run_rounds(plan, chain, engine, silent))
     assert record.outcomes[client]["status"] == status
     assert reason in record.outcomes[client]["reason"]
     assert moved(plan, chain, record) == {0.5}
@@ -202,11 +203,8 @@ def test_updates_are_kept_as_asked(make, keep, left):
 
 
 def record(number, accuracy):
-    class Fake:
-        round = number
-        metrics = {"val": {"overall": {"accuracy": accuracy, "loss": -accuracy}}}
-
-    return Fake()
+    metrics = {"val": {"overall": {"accuracy": accuracy, "loss": -accuracy}}}
+    return SimpleNamespace(round=number, metrics=metrics)
 
 
 def test_the_best_round_is_chosen_on_validation_and_the_first_among_equals():

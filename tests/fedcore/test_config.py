@@ -1,0 +1,114 @@
+"""Configurations: what is wrong is named with its place, value, rule; overrides; round trip."""
+
+import pytest
+import yaml
+
+from fedcore.config import (
+    ConfigError,
+    RunConfig,
+    load_config,
+    make_config,
+    parse_overrides,
+)
+
+
+def test_defaults_are_a_valid_run_and_survive_yaml(tmp_path):
+    config = RunConfig()
+    path = tmp_path / "config.yaml"
+    path.write_text(config.to_yaml())
+    assert load_config(path) == config and load_config(path).digest == config.digest
+
+
+def test_the_digest_depends_on_everything_but_speed():
+    config = make_config({})
+    assert make_config({"speed": {"workers": 7}}).digest == config.digest
+    for values in ({"seed": 1}, {"rounds": {"count": 6}}, {"model": {"kind": "logistic"}}):
+        assert make_config(values).digest != config.digest
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"modle": {}}, r"modle: Extra inputs are not permitted"),
+        ({"rounds": {"cuont": 3}}, r"rounds\.cuont: Extra inputs are not permitted \(got 3\)"),
+        ({"rounds": {"count": "many"}}, r"rounds\.count: .*valid integer.*got 'many'"),
+        ({"rounds": {"count": 0}}, r"rounds\.count: .*greater than or equal to 1 \(got 0\)"),
+        ({"model": {"kind": "gpt"}}, r"model: .*'gpt'.*'logistic', 'mlp', 'cnn_mcmahan'"),
+        ({"data": {"kind": "imagenet"}}, r"data: .*'digits', 'breast_cancer', 'medmnist'"),
+        ({"partition": {"kind": "x"}}, r"partition: .*'iid', 'dirichlet'"),
+        ({"strategy": {"kind": "fedavg", "mu": 1}}, r"strategy\.fedavg\.mu: Extra inputs"),
+        ({"name": "Not Good"}, r"name: String should match pattern"),
+    ],
+)
+def test_a_wrong_value_is_named_with_place_and_rule(values, message):
+    with pytest.raises(ConfigError, match=message):
+        make_config(values)
+
+
+def test_all_problems_come_at_once():
+    with pytest.raises(ConfigError) as caught:
+        make_config({"rounds": {"count": 0}, "seed": -1, "extra": 1})
+    assert len(str(caught.value).splitlines()) == 4
+
+
+def test_overrides_by_dotted_key():
+    config = make_config(
+        {"training": {"kind": "loop"}},
+        parse_overrides(["training.learning_rate=0.5", "rounds.count=7", "model.kind=logistic"]),
+    )
+    assert config.training.learning_rate == 0.5 and config.rounds.count == 7
+    assert config.model.kind == "logistic"
+
+
+def test_another_kind_drops_the_fields_of_the_old_one():
+    values = {"model": {"kind": "mlp", "hidden": [8]}}
+    assert make_config(values, {"model.kind": "logistic"}).model.kind == "logistic"
+    assert make_config(values, {"model.kind": "mlp"}).model.hidden == (8,)
+
+
+@pytest.mark.parametrize("pair", ["rounds.count", "=3", ""])
+def test_an_override_without_a_value_is_refused(pair):
+    with pytest.raises(ConfigError, match=r"must read dotted\.key=value"):
+        parse_overrides([pair])
+
+
+def test_an_override_below_a_plain_value_is_refused():
+    with pytest.raises(ConfigError, match="'seed' has no keys below it"):
+        make_config({"seed": 1}, {"seed.x": 1})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("seed: 1\nseed: 2\n", "key 'seed' stands more than once"),
+        ("seed: [", "is not valid YAML"),
+        ("- a\n", "must hold sections"),
+        ("seed: !!python/object/apply:os.system ['true']\n", "is not valid YAML"),
+    ],
+)
+def test_a_bad_file_is_refused_with_its_name(tmp_path, text, message):
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_config(path)
+    assert "bad.yaml" in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml: cannot be read: No such file"):
+        load_config(tmp_path / "nowhere.yaml")
+
+
+def test_every_choice_has_a_description_for_the_form():
+    schema = RunConfig.model_json_schema()
+    missing = [
+        f"{name}.{field}"
+        for name, section in schema["$defs"].items()
+        for field, value in section.get("properties", {}).items()
+        if field != "kind" and "description" not in value and "$ref" not in value
+    ]
+    assert len(schema["$defs"]) > 30 and missing == []
+
+
+def test_the_yaml_needs_no_python_types():
+    assert yaml.safe_load(RunConfig().to_yaml())["data"]["kind"] == "digits"
