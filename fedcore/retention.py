@@ -82,8 +82,10 @@ def collect(
     Raises:
       ChainBroken: as ``needed``; nothing is removed.
     """
-    keep, limit = needed(store), time.time() - older_than_seconds
-    rest = {d: size for d, size, written in store.blobs() if d not in keep and written <= limit}
+    limit = time.time() - older_than_seconds
+    old = {digest: size for digest, size, written in store.blobs() if written <= limit}
+    keep = needed(store)  # after the listing: what a run has committed meanwhile is kept
+    rest = {digest: size for digest, size in old.items() if digest not in keep}
     if not is_rehearsal:
         for digest in sorted(rest):
             store.discard(digest)

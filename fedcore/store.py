@@ -59,8 +59,11 @@ class Store:
     def put(self, data: bytes, kind: str) -> Ref:
         """Keeps ``data`` under its digest; a blob that is already there intact is not rewritten."""
         ref = Ref(digest_bytes(data), len(data), kind)
+        name = self._blob(ref.digest)
         if not self.holds(ref):
-            self.write(self._blob(ref.digest), data)
+            self.write(name, data)
+        elif isinstance(self.fs, LocalFileSystem):
+            os.utime(f"{self.root}/{name}")  # young again, so that a collection leaves it alone
         return ref
 
     def get(self, ref: Ref) -> bytes:
