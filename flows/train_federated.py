@@ -70,8 +70,25 @@ def train_federated(
 ) -> dict[str, Any]:
     """Trains one model over data that does not move, and leaves a version for review in MLflow.
 
-    One parameter per section of a run's configuration; `overrides` changes single values by dotted
-    key, e.g. `{"rounds.count": 3, "training.learning_rate": 0.05}`.
+    Args:
+        version: Of the configuration's format.
+        name: Short name of the experiment.
+        seed: All public randomness comes from it; the same seed gives the same model.
+        data: Where the samples come from.
+        partition: How training samples are divided among clients.
+        audit: What the data is checked for, and what is done about findings.
+        preprocessing: How tables are scaled.
+        model: What is trained.
+        training: How each client trains in a round.
+        strategy: The federated algorithm.
+        participation: Who is asked in each round.
+        aggregation: How updates are weighted.
+        rounds: How many rounds, and when a round stands.
+        evaluation: What is measured, and which round's model is taken.
+        registry: Where the model version goes.
+        speed: Worker processes; never changes a result.
+        overrides: Single values by dotted key, applied last, for example
+            {"rounds.count": 3, "training.learning_rate": 0.05}.
     """
     config = _config(locals())
     run_id = str(runtime.flow_run.id)
