@@ -7,7 +7,10 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from fedcore.data.dataset import Dataset, Split
+from fedcore.partition.dirichlet import dirichlet
+from fedcore.partition.iid import iid
 from fedcore.partition.make import make_partition
+from fedcore.partition.rare_label import rare_label
 from fedcore.partition.settings import (
     PRESETS,
     ByOwner,
@@ -22,6 +25,7 @@ from fedcore.partition.settings import (
     QuantitySkew,
     RareLabel,
 )
+from fedcore.rng import stream
 from fedcore.task import Task, TaskKind
 
 
@@ -380,3 +384,18 @@ def test_a_plugin_can_partition(monkeypatch):
     partition = make_partition(toy(), PartitionPlugin(name="ours", options=options), 0)
     assert partition.clients == ("a", "b")
     assert_shares_out(toy(), partition)
+
+
+def test_functions_refuse_what_the_settings_would_have_refused():
+    with pytest.raises(ValueError, match=r"share=1\.5: a fraction between 0 and 1"):
+        rare_label(clients=3, share=1.5)
+    dataset = toy()
+    draw = stream(0, "partition")
+    for partitioner, message in (
+        (rare_label(clients=1), r"clients=1: a rare label needs a second client"),
+        (iid(clients=0), r"clients=0: a partition needs at least 1 client"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            partitioner(dataset.task, dataset.splits["train"], draw)
+    with pytest.raises(ValueError, match=r"alpha=0: must be greater than 0"):
+        dirichlet(clients=3, alpha=0)
