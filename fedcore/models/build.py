@@ -12,6 +12,7 @@ from fedcore.digests import canonical_json
 from fedcore.models.settings import ModelSettings
 from fedcore.rng import seeded_globals
 from fedcore.task import Task
+from fedcore.training.threads import one_thread
 
 if TYPE_CHECKING:
     from torch import nn
@@ -41,7 +42,7 @@ def initialise(
     factory: Callable[[], nn.Module], task: Task, input_shape: tuple[int, ...], seed: int
 ) -> nn.Module:
     """``factory()`` under the stream ``init``: the way in for any ``nn.Module`` from Python."""
-    with seeded_globals(seed, "init"):
+    with one_thread(), seeded_globals(seed, "init"):
         model = factory()
         check_model(model, task, input_shape)
     return model

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from fedcore.data.dataset import Split
 from fedcore.data.huggingface import to_huggingface
@@ -46,7 +46,8 @@ def run_trainer(lesson: Lesson) -> tuple[int, float]:
             num_train_epochs=1,  # the lesson's batches, however many epochs they cover
             learning_rate=lesson.learning_rate,
             weight_decay=settings.weight_decay,
-            warmup_steps=math.ceil(settings.warmup * steps),
+            # Rounded down: the first warm-up step has rate 0, all that a small client would get.
+            warmup_steps=math.floor(settings.warmup * steps),
             lr_scheduler_type=DECAYS[settings.decay],
             optim="adamw_torch",
             max_grad_norm=0.0,  # clipped below, after the drift was added
@@ -81,6 +82,7 @@ class _LessonTrainer(Trainer):
             train_dataset=_dataset(lesson),
             callbacks=[_DriftAndClip(lesson)],
         )
+        self.remove_callback(PrinterCallback)  # prints its timings even when nothing is logged
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         return DataLoader(

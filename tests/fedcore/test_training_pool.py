@@ -41,6 +41,26 @@ CALLS = """
 
     def raise_full(payload):
         raise OSError(28, "No space left on device")
+
+    def trained(payload):
+        import numpy as np
+        from fedcore.digests import digest_arrays
+        from fedcore.models.build import build_model
+        from fedcore.models.settings import GroupNormCnnSettings
+        from fedcore.models.state import trainable_state
+        from fedcore.task import Task, TaskKind
+        from fedcore.training.settings import LoopSettings
+        from fedcore.training.train import predict, train
+
+        settings = GroupNormCnnSettings(dropout=0.5)
+        task = Task(TaskKind.MULTICLASS, ("a", "b", "c"))
+        preprocess = settings.preprocess({"kind": "image", "shape": [28, 28, 1]})
+        model = build_model(settings, task, (1, 28, 28), seed=0)
+        images = np.random.default_rng(0).integers(0, 256, (64, 28, 28, 1), dtype=np.uint8)
+        train(model, images, np.arange(64) % 3, task=task, preprocess=preprocess, seed=0,
+              settings=LoopSettings(momentum=0.9), learning_rate=0.1)
+        logits = predict(model, images, preprocess=preprocess)
+        return digest_arrays({**trainable_state(model), "logits": logits})
 """
 
 
@@ -76,6 +96,18 @@ def test_a_process_is_kept_between_calls_and_is_not_this_one(calls) -> None:
 def test_workers_have_one_torch_thread(calls) -> None:
     with WorkerPool(1) as pool:
         assert pool.run(calls.threads, "") == '[1, "1"]'
+
+
+def test_a_worker_trains_to_the_same_bytes_as_this_process(calls) -> None:
+    import torch
+
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        with WorkerPool(1) as pool:
+            assert pool.run(calls.trained, "") == calls.trained("")
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_calls_of_many_threads_run_side_by_side(calls, tmp_path: Path) -> None:
