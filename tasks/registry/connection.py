@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -11,6 +12,14 @@ if TYPE_CHECKING:
 
 HEALTH_TIMEOUT_SECONDS = 5.0
 
+# MLflow reads these at each use. By default it prints links and bars, and asks a dead server
+# eight times over minutes; the flow's own retries are the ones that the operator sees.
+QUIET_AND_QUICK = {
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+}
+
 
 class RegistryUnavailable(RuntimeError):
     """MLflow cannot be reached or cannot write. The same call later completes what is missing."""
@@ -18,7 +27,7 @@ class RegistryUnavailable(RuntimeError):
 
 @contextmanager
 def registry(tracking_uri: str) -> Iterator[MlflowClient]:
-    """A thread-safe client bound to ``tracking_uri`` alone; MLflow's globals are not touched.
+    """A thread-safe client bound to ``tracking_uri`` alone; MLflow's global URIs are not used.
 
     Args:
       tracking_uri: ``http://...`` of a server or ``sqlite:///...``; also the model registry.
@@ -32,6 +41,8 @@ def registry(tracking_uri: str) -> Iterator[MlflowClient]:
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import OperationalError
 
+    for name, value in QUIET_AND_QUICK.items():
+        os.environ.setdefault(name, value)
     try:
         if tracking_uri.startswith(("http://", "https://")):
             requests.get(

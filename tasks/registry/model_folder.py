@@ -75,12 +75,29 @@ def write_parts(folder: Path, run: FinishedRun) -> None:
     (folder / "params.safetensors").write_bytes(tensors.encode(run.params))
     (folder / "frozen.safetensors").write_bytes(tensors.encode(run.frozen))
     value = {name: run.header[name] for name in ("task", "features", "preprocess", "input_shape")}
+    model = dict(run.config["model"])
+    if model["kind"] == "transformer":
+        # Where the weights once lay is no business of whoever serves them.
+        del model["name"], model["revision"]
     value |= {
-        "model": run.config["model"],
+        "model": model,
+        "backbone": backbone_config(run.config["model"]),
         "scaling": run.header["scaling"],
         "digests": {"params": run.model_digest, "frozen": digest_arrays(run.frozen)},
     }
     (folder / "serving.json").write_text(json.dumps(value, indent=1))
+
+
+def backbone_config(model: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The JSON that builds a pretrained backbone without its weights; None for other models."""
+    if model["kind"] != "transformer":
+        return None
+    from fedcore.models.checkpoint import find_checkpoint
+
+    folder = find_checkpoint(model["name"], model["revision"])
+    config: dict[str, Any] = json.loads((folder / "config.json").read_text())
+    config.pop("_name_or_path", None)
+    return config
 
 
 def input_example(features: Mapping[str, Any]) -> Any:
@@ -132,9 +149,10 @@ def pip_requirements(run: FinishedRun) -> list[str]:
     names = ["mlflow", "numpy", "pandas", "pydantic", "safetensors", "torch"]
     if run.header["features"]["kind"] == "image":
         names.append("pillow")
-    if run.frozen:
+    kind = run.config["model"]["kind"]
+    if kind in ("transformer", "deit_tiny_random"):
         names.append("transformers")
-    if run.config["model"]["kind"] == "plugin":
+    if kind == "plugin":
         found = metadata.entry_points(group="fedloom.models", name=run.config["model"]["name"])
         names += [point.dist.name for point in found if point.dist]
     return [f"{name}=={metadata.version(name).split('+')[0]}" for name in names]

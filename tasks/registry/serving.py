@@ -27,14 +27,14 @@ class FederatedModel(PythonModel):
     alone.
     """
 
-    # No type hints on these two: MLflow takes those of `predict` for the signature.
-    def load_context(self, context):
+    def load_context(self, context: Any) -> None:
         """Reads the model's folder."""
         folder = Path(context.artifacts["model"])
         self.value = json.loads((folder / "serving.json").read_text())
         self.module = load_module(folder, self.value)
 
-    def predict(self, context, model_input, params=None):
+    # MLflow reads this hint: an array (or a DataFrame) leaves the signature to the given one.
+    def predict(self, context: Any, model_input: np.ndarray, params: Any = None) -> pd.DataFrame:
         """Probabilities by label; ``params={"client": ...}`` scales a table as that client does."""
         from fedcore.task import Task
 
@@ -82,10 +82,27 @@ def load_module(folder: Path, value: Mapping[str, Any]) -> Any:
             )
         state |= arrays
     settings: Any = TypeAdapter(ModelSettings).validate_python(value["model"])
-    task, shape = Task.from_json(value["task"]), tuple(value["input_shape"])
-    module = settings.build(task, shape)
+    task = Task.from_json(value["task"])
+    if value["backbone"] is None:
+        module = settings.build(task, tuple(value["input_shape"]))
+    else:
+        module = _transformer(value["backbone"], settings, task)
     module.load_state_dict({name: torch.from_numpy(array) for name, array in state.items()})
     return module.eval()
+
+
+def _transformer(config: Mapping[str, Any], settings: Any, task: Any) -> Any:
+    """The classifier of a pretrained backbone, built empty from the backbone's own config."""
+    import torch
+    from transformers import AutoConfig, AutoModelForImageClassification
+
+    from fedcore.models.transformer import ImageBackbone, TransformerClassifier
+
+    network = AutoModelForImageClassification.from_config(
+        AutoConfig.for_model(**config), dtype=torch.float32
+    )
+    backbone = ImageBackbone(network)
+    return TransformerClassifier(backbone, task.num_outputs, settings.mode, settings.dropout)
 
 
 def model_inputs(value: Mapping[str, Any], raw: Any, client: str = "") -> np.ndarray:

@@ -111,6 +111,12 @@ def finished(kind="table", *, run_id="run-1", seed=42, clients=CLIENTS, gain=0.0
             for i, client in enumerate(clients)
         },
     }
+    val = {
+        "overall": {"accuracy": 0.8},
+        "clients": {
+            client: {"accuracy": each["accuracy"]} for client, each in measured["clients"].items()
+        },
+    }
     records, previous = [], digest_json(header)
     for number in range(1, rounds + 1):
         outcomes = {
@@ -123,7 +129,7 @@ def finished(kind="table", *, run_id="run-1", seed=42, clients=CLIENTS, gain=0.0
             "previous": previous,
             "outcomes": outcomes,
             "model": model_record(params) if number == rounds else ref(number),
-            "metrics": {"val": measured, "test": measured},
+            "metrics": {"val": val, "test": measured},
         })  # fmt: skip
         previous = digest_json(records[-1])
     targets = generator.integers(len(task.labels), size=100)
@@ -161,6 +167,26 @@ def server(empty_database, tmp_path):
     """The tracking URI of an MLflow of its own."""
     shutil.copy(empty_database, tmp_path / "mlflow.db")
     return f"sqlite:///{tmp_path / 'mlflow.db'}"
+
+
+@pytest.fixture
+def with_champion(published, tmp_path):
+    """The URI of a copy of ``published`` whose only version is the champion."""
+    shutil.copy(published.removeprefix("sqlite:///"), tmp_path / "mlflow.db")
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    promote(uri, "fedloom-toy-heart@challenger", who="A. Smith", why="first")
+    return uri
+
+
+@pytest.fixture
+def two_versions(server):
+    """The URI of an MLflow with two bare versions, the second the challenger."""
+    with registry(server) as client:
+        client.create_registered_model("toy")
+        for _ in range(2):
+            client.create_model_version("toy", source="models/none")
+        client.set_registered_model_alias("toy", "challenger", "2")
+    return server
 
 
 def publish(server, run):
@@ -298,11 +324,9 @@ def test_a_version_is_a_challenger_with_tags_signature_example_and_card(publishe
     ]
 
 
-def test_the_challenger_is_compared_with_the_champion(server):
-    publish(server, finished())
-    promote(server, "fedloom-toy-heart/1", who="A. Smith", why="first")
-    _, version = publish(server, finished(run_id="run-2", gain=0.1))
-    with registry(server) as client:
+def test_the_challenger_is_compared_with_the_champion(with_champion):
+    _, version = publish(with_champion, finished(run_id="run-2", gain=0.1))
+    with registry(with_champion) as client:
         card = client.get_model_version(version.name, version.version).description
     assert "accuracy: better (0.100 [" in card
     assert "| overall | accuracy | 0.900 | 0.800 | +0.100 |" in card
@@ -310,23 +334,19 @@ def test_the_challenger_is_compared_with_the_champion(server):
     assert "| hungary | accuracy | 0.900 | 0.800 | +0.100 | - |" in card
 
 
-def test_an_equal_challenger_claims_nothing(server):
-    publish(server, finished())
-    promote(server, "fedloom-toy-heart@challenger", who="A. Smith", why="first")
-    _, version = publish(server, finished(run_id="run-2"))
-    with registry(server) as client:
+def test_an_equal_challenger_claims_nothing(with_champion):
+    _, version = publish(with_champion, finished(run_id="run-2"))
+    with registry(with_champion) as client:
         card = client.get_model_version(version.name, version.version).description
     assert "accuracy: no clear difference (0.000 [0.000, 0.000])" in card
     assert "better (" not in card
 
 
-def test_other_test_data_are_not_compared(server):
-    publish(server, finished())
-    promote(server, "fedloom-toy-heart/1", who="A. Smith", why="first")
+def test_other_test_data_are_not_compared(with_champion):
     other = finished(run_id="run-2")
     other.header["identity"]["fingerprint"] = "f" * 64
-    _, version = publish(server, other)
-    with registry(server) as client:
+    _, version = publish(with_champion, other)
+    with registry(with_champion) as client:
         card = client.get_model_version(version.name, version.version).description
     assert "Not comparable with champion 1: it was tested on other data" in card
     assert "## Against champion" not in card
@@ -474,6 +494,45 @@ def test_wrong_inputs_are_refused_by_name(model_folder):
         model.predict(frame([1, 2, 3]), params={"client": "mars"})
 
 
+def test_a_pretrained_backbone_is_served_without_its_checkpoint(tmp_path):
+    """The checkpoint is gone when the model is loaded; frozen weights are in the model's folder."""
+    import mlflow
+    import torch
+    from pydantic import TypeAdapter
+    from transformers import ViTConfig, ViTForImageClassification
+
+    from fedcore.models.build import build_model
+    from fedcore.models.settings import ModelSettings
+    from fedcore.models.state import trainable_state
+    from fedcore.training.train import predict
+
+    config = ViTConfig(
+        image_size=16, patch_size=8, hidden_size=12, num_hidden_layers=2, num_attention_heads=2,
+        intermediate_size=24,
+    )  # fmt: skip
+    ViTForImageClassification(config).save_pretrained(tmp_path / "checkpoint")
+    settings = {"kind": "transformer", "name": str(tmp_path / "checkpoint"), "revision": "main"}
+    settings |= {"mode": "head", "image_size": 16, "dropout": 0.0}
+    run = finished("image")
+    parsed = TypeAdapter(ModelSettings).validate_python(settings)
+    preprocess = parsed.preprocess({"kind": "image", "shape": [4, 4, 3]})
+    module = build_model(parsed, run.task, (3, 16, 16), 0)
+    params = trainable_state(module)
+    run.header["config"]["model"] = settings
+    run.header["preprocess"] = preprocess.to_json()
+    run.header["input_shape"] = [3, 16, 16]
+    others = {n: t.numpy() for n, t in module.state_dict().items() if n not in params}
+    write_model(tmp_path / "model", replace(run, params=params, frozen=others))
+    images = rng.stream(1, "images").integers(256, size=(5, 4, 4, 3), dtype=np.uint8)
+    with torch.no_grad():
+        expected = run.task.scores(predict(module, images, preprocess=preprocess, batch_size=5))
+    shutil.rmtree(tmp_path / "checkpoint")
+    served = mlflow.pyfunc.load_model(str(tmp_path / "model"))
+    assert served.predict(images).iloc[:, 1:].to_numpy() == pytest.approx(expected, abs=1e-6)
+    assert str(tmp_path) not in next((tmp_path / "model").rglob("serving.json")).read_text()
+    assert "transformers==" in (tmp_path / "model" / "requirements.txt").read_text()
+
+
 def test_altered_tensors_are_not_served(model_folder, tmp_path):
     import mlflow
 
@@ -541,13 +600,11 @@ def test_versions_load_where_only_their_requirements_are_installed(server, tmp_p
 # -- promotion and lineage -----------------------------------------------------------------------
 
 
-def test_a_promotion_says_who_why_when_and_whom_it_follows(server):
-    publish(server, finished())
-    publish(server, finished(run_id="run-2"))
-    promote(server, "fedloom-toy-heart/1", who="A. Smith", why="first")
-    promote(server, "models:/fedloom-toy-heart@challenger", who="B. Jones", why="better")
-    with registry(server) as client:
-        champion = client.get_model_version_by_alias("fedloom-toy-heart", "champion")
+def test_a_promotion_says_who_why_when_and_whom_it_follows(two_versions):
+    promote(two_versions, "toy/1", who="A. Smith", why="first")
+    promote(two_versions, "models:/toy@challenger", who="B. Jones", why="better")
+    with registry(two_versions) as client:
+        champion = client.get_model_version_by_alias("toy", "champion")
     assert str(champion.version) == "2"
     assert champion.tags[tags.PROMOTED_BY] == "B. Jones"
     assert champion.tags[tags.PROMOTED_WHY] == "better"
@@ -555,16 +612,14 @@ def test_a_promotion_says_who_why_when_and_whom_it_follows(server):
     assert champion.tags[tags.PROMOTED_AT].startswith("20")
 
 
-def test_the_way_back_keeps_every_decision(server):
-    publish(server, finished())
-    publish(server, finished(run_id="run-2"))
+def test_the_way_back_keeps_every_decision(two_versions):
     for version in ("1", "2"):
         moment = datetime(2026, 1, int(version), tzinfo=UTC)
-        promote(server, f"fedloom-toy-heart/{version}", who="A", why="yes", when=moment)
-    back = roll_back(server, "fedloom-toy-heart", who="B. Jones", why="worse at hungary")
+        promote(two_versions, f"toy/{version}", who="A", why="yes", when=moment)
+    back = roll_back(two_versions, "toy", who="B. Jones", why="worse at hungary")
     assert back.version == "1"
-    with registry(server) as client:
-        found = client.get_model_version_by_alias("fedloom-toy-heart", "champion")
+    with registry(two_versions) as client:
+        found = client.get_model_version_by_alias("toy", "champion")
     decisions = sorted(key for key in found.tags if key.startswith(tags.PROMOTION + "."))
     assert len(decisions) == 2
     assert json.loads(found.tags[decisions[1]])[tags.PROMOTED_WHY] == "worse at hungary"
@@ -590,11 +645,10 @@ def test_a_promotion_that_cannot_be_is_refused(published, version, who, why, mes
         assert "champion" not in client.get_registered_model("fedloom-toy-heart").aliases
 
 
-def test_without_a_champion_before_there_is_no_way_back(server):
-    publish(server, finished())
-    promote(server, "fedloom-toy-heart/1", who="A", why="first")
-    with pytest.raises(ValueError, match="fedloom-toy-heart/1 has no champion before it"):
-        roll_back(server, "fedloom-toy-heart", who="A", why="no")
+def test_without_a_champion_before_there_is_no_way_back(two_versions):
+    promote(two_versions, "toy/1", who="A", why="first")
+    with pytest.raises(ValueError, match="toy/1 has no champion before it"):
+        roll_back(two_versions, "toy", who="A", why="no")
 
 
 def test_a_version_is_traced_to_its_data(published):
