@@ -77,6 +77,22 @@ def metric_values(records: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, f
                         yield f"{split}/{metric}/client/{client}", value, round_
 
 
+def model_values(evaluation: Mapping[str, Any]) -> dict[str, float]:
+    """The chosen model's metrics, ``model/test/accuracy`` and ``model/test/accuracy/worst_client``.
+
+    Beside the curves, because the best round need not be the last one, which MLflow shows of a curve.
+    """
+    values = {}
+    for split, measured in evaluation.items():
+        overall, clients = measured.get("overall") or {}, measured.get("clients") or {}
+        for metric in HIGHER_IS_BETTER:
+            if metric in overall:
+                values[f"model/{split}/{metric}"] = float(overall[metric])
+            if worst := summarise(clients, metric):
+                values[f"model/{split}/{metric}/worst_client"] = worst[1]
+    return values
+
+
 def metric_batches(records: Sequence[Mapping[str, Any]], started_ms: int) -> Iterator[list[Metric]]:
     """Batches for ``log_batch``.
 

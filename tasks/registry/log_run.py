@@ -10,7 +10,13 @@ from fedcore.digests import canonical_json
 from tasks.registry import tags
 from tasks.registry.artifacts import write_artifacts
 from tasks.registry.connection import registry
-from tasks.registry.entities import MAX_PARAMS_PER_BATCH, flatten_config, metric_batches
+from tasks.registry.entities import (
+    MAX_PARAMS_PER_BATCH,
+    flatten_config,
+    metric_batches,
+    mlflow_key,
+    model_values,
+)
 from tasks.registry.finished_run import FinishedRun
 
 if TYPE_CHECKING:
@@ -84,7 +90,7 @@ def _artifact_location(tracking_uri: str, experiment: str) -> str | None:
 
 
 def _log_values(client: MlflowClient, found: Run, run: FinishedRun) -> None:
-    from mlflow.entities import Dataset, DatasetInput, Param
+    from mlflow.entities import Dataset, DatasetInput, Metric, Param
 
     mlflow_run_id = found.info.run_id
     params = [Param(key, value) for key, value in flatten_config(run.config).items()]
@@ -92,6 +98,12 @@ def _log_values(client: MlflowClient, found: Run, run: FinishedRun) -> None:
         client.log_batch(mlflow_run_id, params=params[start : start + MAX_PARAMS_PER_BATCH])
     for metrics in metric_batches(run.records, found.info.start_time):
         client.log_batch(mlflow_run_id, metrics=metrics)
+    stamp = found.info.start_time + run.round
+    final = [
+        Metric(mlflow_key(key), value, stamp, run.round)
+        for key, value in model_values(run.evaluation).items()
+    ]
+    client.log_batch(mlflow_run_id, metrics=final)
     identity = run.header["identity"]
     source = canonical_json({**(identity.get("provenance") or {}), "name": run.dataset})
     digest = identity["fingerprint"][:36]  # MLflow's limit

@@ -11,7 +11,7 @@ from tasks.registry import tags
 from tasks.registry.card import model_card
 from tasks.registry.champion import compare_with_champion
 from tasks.registry.connection import registry
-from tasks.registry.entities import mlflow_key
+from tasks.registry.entities import mlflow_key, model_values
 from tasks.registry.finished_run import FinishedRun
 from tasks.registry.model_folder import write_model
 
@@ -137,16 +137,10 @@ def _logged_model(client: MlflowClient, run: FinishedRun, mlflow_run_id: str) ->
         write_model(folder, run, about)
         client.log_model_artifacts(logged.model_id, str(folder))
     client.log_outputs(mlflow_run_id, [LoggedModelOutput(logged.model_id, step=run.round)])
-    overall = {
-        f"{split}/{metric}": float(value)
-        for split, measured in run.evaluation.items()
-        for metric, value in (measured.get("overall") or {}).items()
-        if metric != "num_examples"
-    }
     stamp = parent.info.start_time + run.round
     metrics = [
         Metric(mlflow_key(key), value, stamp, run.round, model_id=logged.model_id)
-        for key, value in overall.items()
+        for key, value in model_values(run.evaluation).items()
     ]
     client.log_batch(mlflow_run_id, metrics=metrics)
     return client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)

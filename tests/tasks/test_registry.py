@@ -220,6 +220,8 @@ def test_a_run_is_logged_with_parameters_metrics_tags_and_files(published):
         assert found.data.metrics["test/accuracy/worst_client"] == pytest.approx(0.8)
         assert found.data.metrics["test/loss/worst_client"] == pytest.approx(0.41)
         assert found.data.metrics["val/accuracy/client/cleveland"] == pytest.approx(0.9)
+        assert found.data.metrics["model/test/accuracy"] == pytest.approx(0.8)
+        assert found.data.metrics["model/test/accuracy/worst_client"] == pytest.approx(0.8)
         history = client.get_metric_history(mlflow_run_id, "clients/done")
         assert [(each.step, each.value) for each in history] == [(1, 1.0), (2, 1.0)]
         folders = {"", "audit", "chain", "data", "evaluation", "partition"}
@@ -304,7 +306,7 @@ def test_a_version_is_a_challenger_with_tags_signature_example_and_card(publishe
         assert found.tags[tags.EPSILON] == "none (not private)"
         card = found.description
         model = client.get_logged_model(found.tags[tags.LOGGED_MODEL])
-        assert {metric.key for metric in model.metrics} >= {"test/accuracy", "test/auc"}
+        assert {metric.key for metric in model.metrics} >= {"model/test/accuracy", "model/test/auc"}
     for text in (
         "There is no champion yet.",
         "| accuracy | 0.800 | 0.",
