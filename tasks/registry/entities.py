@@ -80,7 +80,7 @@ def metric_values(records: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, f
 def model_values(evaluation: Mapping[str, Any]) -> dict[str, float]:
     """The chosen model's metrics, ``model/test/accuracy`` and ``model/test/accuracy/worst_client``.
 
-    Beside the curves, because the best round need not be the last one, which MLflow shows of a curve.
+    Beside the curves: the best round need not be the last one, which MLflow shows of a curve.
     """
     values = {}
     for split, measured in evaluation.items():
