@@ -13,3 +13,15 @@ def fedloom_data() -> Path:
     if not folder:
         pytest.skip("needs real data: set FEDLOOM_DATA to the folder that holds it")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory):
+    """The real local stack in a folder of its own, started once; its tests are marked `stack`."""
+    from deployments.stack.lifecycle import bring_down, bring_up
+
+    home = tmp_path_factory.mktemp("home")
+    try:
+        yield bring_up(home)
+    finally:
+        bring_down(home)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
 from rich.live import Live
 
-from deployments.cli.progress import Progress, advance, plain_line, read_events, render
+from deployments.cli.progress import Progress, advance, narrate, read_events, render
 from deployments.cli.screen import out
 from deployments.stack.stack import Stack, StackError
 
@@ -71,16 +72,15 @@ def read_flow_run(stack: Stack, flow_run_id: str) -> FlowRun:
     )
 
 
-def watch(stack: Stack, flow_run_id: str) -> Iterator[tuple[FlowRun, Progress]]:
-    """The run and its progress, again and again, until it ended."""
+def watch(stack: Stack, flow_run_id: str) -> Iterator[tuple[FlowRun, list[dict[str, Any]]]]:
+    """The run and its new events, again and again, until it ended."""
     events_file = stack.home / "runs" / flow_run_id / "events.jsonl"
-    progress, offset = Progress(), 0
+    offset = 0
     while True:
         run = read_flow_run(stack, flow_run_id)
         # After the state: the last events of a run that ended are there.
         events, offset = read_events(events_file, offset)
-        progress = advance(progress, events)
-        yield run, progress
+        yield run, events
         if run.is_final:
             return
         time.sleep(POLL_SECONDS)
@@ -88,24 +88,18 @@ def watch(stack: Stack, flow_run_id: str) -> Iterator[tuple[FlowRun, Progress]]:
 
 def follow_run(stack: Stack, flow_run_id: str) -> tuple[FlowRun, Progress]:
     """Show the run until it ended: live on a terminal, a line per stage and round elsewhere."""
-    begun = time.monotonic()
-    latest = read_flow_run(stack, flow_run_id), Progress()
-    if out.is_terminal:
-        with Live(console=out, refresh_per_second=4, transient=True) as live:
-            for latest in watch(stack, flow_run_id):
-                seconds = time.monotonic() - begun
-                live.update(render(latest[1], seconds, state=_state(latest[0], seconds)))
-        return latest
-    stage, told = "", 0
-    for latest in watch(stack, flow_run_id):
-        progress = latest[1]
-        if progress.stage != stage:
-            stage = progress.stage
-            print(f"{stage}  {time.monotonic() - begun:.0f} s", flush=True)
-        for line in progress.lines[told:]:
-            print(plain_line(line, progress.rounds), flush=True)
-        told = len(progress.lines)
-    return latest
+    begun, run, progress = time.monotonic(), read_flow_run(stack, flow_run_id), Progress()
+    live = Live(console=out, refresh_per_second=4, transient=True)
+    with live if out.is_terminal else nullcontext():
+        for run, events in watch(stack, flow_run_id):
+            seconds = time.monotonic() - begun
+            for event in events:
+                earlier, progress = progress, advance(progress, [event])
+                if not out.is_terminal:
+                    for line in narrate(earlier, progress, seconds):
+                        print(line, flush=True)
+            live.update(render(progress, seconds, state=_state(run, seconds)))
+    return run, progress
 
 
 def _state(run: FlowRun, seconds: float) -> str:

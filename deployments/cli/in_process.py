@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from deployments.cli.progress import Progress, advance, plain_line, rounds_table
+from deployments.cli.progress import Progress, advance, narrate, rounds_table
 from deployments.cli.screen import out, reasons_for
 
 if TYPE_CHECKING:
@@ -26,12 +26,9 @@ def run_here(config: RunConfig) -> None:
 
     def tell(event: Event) -> None:
         nonlocal progress
-        earlier = progress
-        progress = advance(progress, [event.to_json()])
-        if progress.stage != earlier.stage:
-            print(f"{progress.stage}  {time.monotonic() - begun:.0f} s", flush=True)
-        for line in progress.lines[len(earlier.lines) :]:
-            print(plain_line(line, progress.rounds), flush=True)
+        earlier, progress = progress, advance(progress, [event.to_json()])
+        for line in narrate(earlier, progress, time.monotonic() - begun):
+            print(line, flush=True)
 
     store = home.store()
     # A chain belongs to one run; what an earlier one trained comes from the memo.

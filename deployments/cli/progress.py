@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -88,6 +88,14 @@ def _after(now: Progress, event: Mapping[str, Any]) -> Progress:
             kept = tuple(each for each in now.lines if each.round < number)
             return replace(now, round=number, rounds=rounds, lines=(*kept, line))
     return now
+
+
+def narrate(before: Progress, after: Progress, seconds: float) -> Iterator[str]:
+    """What one event changed, as lines for a log: a new stage, a finished round."""
+    if after.stage != before.stage:
+        yield f"{after.stage}  {seconds:.0f} s"
+    if len(after.lines) > len(before.lines):
+        yield plain_line(after.lines[-1], after.rounds)
 
 
 def render(progress: Progress, seconds: float, *, state: str = "") -> RenderableType:

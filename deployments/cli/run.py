@@ -131,7 +131,8 @@ def conclude(stack: Stack, flow_run_id: str) -> None:
     """Follow the run, then show what it left; ends the command with 1 when it failed."""
     from deployments.cli.following import follow_run
     from deployments.cli.progress import rounds_table
-    from deployments.cli.result import result_table
+    from deployments.cli.result import result_rows
+    from tasks.registry.connection import RegistryUnavailable
 
     try:
         with reasons_for(StackError):
@@ -152,4 +153,8 @@ def conclude(stack: Stack, flow_run_id: str) -> None:
             f"the run {flow_run.name!r} ended as {flow_run.state_name}: {flow_run.reason}\n"
             f"  its logs: {stack.flow_run_url(flow_run_id)}"
         )
-    out.print(result_table(stack, flow_run))
+    with reasons_for(RegistryUnavailable):
+        rows = list(result_rows(stack, flow_run))
+    width = max(len(what) for what, _ in rows)
+    for what, value in rows:
+        out.print(f"{what:<{width}}  {value}", soft_wrap=True)

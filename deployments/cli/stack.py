@@ -60,7 +60,8 @@ def down() -> None:
 
     with reasons_for(StackError), steps("Ending the local stack") as tell:
         ended = bring_down(stack_home(), tell=tell)
-    out.print("The stack is down." if ended else f"No stack runs in {stack_home()}.")
+    said = "The stack is down." if ended else f"No stack runs in {stack_home()}."
+    out.print(said, soft_wrap=True)
 
 
 @app.command()
@@ -73,11 +74,12 @@ def status() -> None:
     stack = require_up()
     with reasons_for(StackError):
         services = stack_status(stack)
-    table = Table("service", "state", "pid", "answers", "where", "log", box=None)
+    table = Table("service", "state", "pid", "answers", "where", box=None)
     for one in services:
         answers = "yes" if one.answers else "[red]no[/red]"
-        table.add_row(one.name, one.state, str(one.pid), answers, one.where, str(one.log))
+        table.add_row(one.name, one.state, str(one.pid), answers, one.where)
     out.print(table)
+    out.print(f"logs in {stack.home / 'logs'}", soft_wrap=True)
     if not all(one.answers for one in services):
         raise typer.Exit(1)
 

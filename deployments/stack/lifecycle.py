@@ -21,6 +21,7 @@ from deployments.stack.supervision import (
     last_lines,
     log_path,
     service_states,
+    socket_path,
     start_supervisor,
     supervisor,
 )
@@ -42,7 +43,6 @@ class ServiceStatus:
     pid: int
     answers: bool
     where: str
-    log: Path
 
 
 def bring_up(
@@ -107,6 +107,7 @@ def bring_down(home: Path, *, tell: Tell = print) -> bool:
             while processes.find(stack.processes["supervisord"]) and time.monotonic() < deadline:
                 time.sleep(0.2)
         processes.end([one for one in family if one.is_running()], seconds=10)
+        socket_path(home).unlink(missing_ok=True)  # a killed supervisord leaves it
         return True
 
 
@@ -127,7 +128,6 @@ def stack_status(stack: Stack) -> list[ServiceStatus]:
             pid=states.get(name, {}).get("pid", 0),
             answers=answers(stack),
             where=where[name],
-            log=log_path(stack.home, name),
         )
         for name, answers in ANSWERS.items()
     ]

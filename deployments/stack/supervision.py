@@ -81,7 +81,7 @@ def supervisor_config(stack: Stack, kept: tuple[Service, ...]) -> str:
             "stopasgroup=true",
             "killasgroup=true",
             "redirect_stderr=true",
-            f"stdout_logfile={_escaped(log_path(stack.home, service.name))}",
+            f"stdout_logfile={_plain(log_path(stack.home, service.name))}",
             "stdout_logfile_maxbytes=20MB",
             "stdout_logfile_backups=2",
         ]
@@ -90,13 +90,13 @@ def supervisor_config(stack: Stack, kept: tuple[Service, ...]) -> str:
     own = [
         "; Written by `fedloom stack up`; edits are lost.",
         "[supervisord]",
-        f"logfile={_escaped(log_path(stack.home, 'supervisord'))}",
-        f"pidfile={_escaped(stack.home / 'supervisord.pid')}",
-        f"directory={_escaped(stack.home)}",
+        f"logfile={_plain(log_path(stack.home, 'supervisord'))}",
+        f"pidfile={_plain(stack.home / 'supervisord.pid')}",
+        f"directory={_plain(stack.home)}",
         "identifier=fedloom",
         "nocleanup=true",
         "[unix_http_server]",
-        f"file={_escaped(socket_path(stack.home))}",
+        f"file={_plain(socket_path(stack.home))}",
         "chmod=0600",
         "[rpcinterface:supervisor]",
         "supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface",
@@ -142,10 +142,19 @@ def _wait_until(condition: Any, *, seconds: float) -> bool:
     return True
 
 
-def _escaped(path: Path) -> str:
-    # supervisord expands %(name)s in its file.
-    return str(path).replace("%", "%%")
+def _plain(path: Path) -> str:
+    return _refuse_special(str(path))
 
 
 def _quoted(word: str) -> str:
-    return '"' + word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%") + '"'
+    return f'"{_refuse_special(word)}"'
+
+
+def _refuse_special(text: str) -> str:
+    # supervisord expands %(name)s, some values twice, and takes ; for a comment.
+    if special := set(text) & set('%;"\\\n'):
+        raise StackError(
+            f"{text!r} has {' '.join(sorted(special))!r} in its name, which supervisord cannot "
+            "read. Set FEDLOOM_HOME to a folder with a plain name."
+        )
+    return text

@@ -1,0 +1,107 @@
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from deployments.cli.main import app
+from deployments.cli.template import commented_yaml
+from fedcore.config import RunConfig, load_config
+
+COMMANDS = [
+    [],
+    *[[c] for c in ("demo", "run", "follow", "deploy", "init-config", "validate")],
+    *[[c] for c in ("report", "lineage", "promote", "stack", "store")],
+    *[["stack", c] for c in ("up", "down", "status", "env")],
+    *[["store", c] for c in ("du", "gc")],
+]
+
+
+def call(*words):
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+@pytest.fixture(autouse=True)
+def empty_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("FEDLOOM_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_every_command_explains_itself(words):
+    done = call(*words, "--help")
+    assert done.exit_code == 0
+    assert "Usage" in done.output
+
+
+def test_a_written_configuration_is_the_default_one(tmp_path):
+    file = tmp_path / "my.yaml"
+    assert call("init-config", file).exit_code == 0
+    assert load_config(file) == RunConfig(name="my-run")
+
+
+def test_choices_are_written_with_their_own_fields(tmp_path):
+    file = tmp_path / "my.yaml"
+    done = call("init-config", file, "-o", "strategy.kind=fedprox", "-o", "strategy.mu=0.5")
+    assert done.exit_code == 0
+    assert load_config(file).strategy.mu == 0.5
+
+
+def test_every_description_becomes_a_comment():
+    text = commented_yaml(RunConfig())
+    assert "# kind: fedavg, fedprox" in text
+    assert "# Number of federated rounds." in text
+    assert yaml.safe_load(text) == RunConfig().model_dump(mode="json")
+
+
+def test_a_file_that_is_there_is_not_overwritten(tmp_path):
+    file = tmp_path / "my.yaml"
+    file.write_text("mine")
+    done = call("init-config", file)
+    assert done.exit_code == 1
+    assert "--force" in done.stderr
+    assert file.read_text() == "mine"
+    assert call("init-config", file, "--force").exit_code == 0
+
+
+def test_validate_shows_the_digest_of_the_resolved_configuration(tmp_path):
+    file = tmp_path / "my.yaml"
+    file.write_text("seed: 3\n")
+    done = call("validate", file, "-o", "rounds.count=7")
+    assert done.exit_code == 0
+    expected = RunConfig(seed=3, rounds={"count": 7})
+    assert f"config digest {expected.digest}" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "told"),
+    [
+        ("rounds: {cont: 3}", [], "rounds.cont"),
+        ("strategy: {kind: fedsgd}", [], "fedavg"),
+        ("seed: 1", ["rounds.count"], "dotted.key=value"),
+        ("seed: 1", ["rounds.count=many"], "rounds.count"),
+    ],
+)
+def test_a_bad_configuration_ends_with_its_reason(tmp_path, text, overrides, told):
+    file = tmp_path / "bad.yaml"
+    file.write_text(text)
+    done = call("validate", file, *(word for each in overrides for word in ("-o", each)))
+    assert done.exit_code == 1
+    assert told in done.stderr
+    assert "Traceback" not in done.output
+
+
+def test_commands_that_need_a_stack_say_how_to_start_it():
+    for words in (["stack", "status"], ["stack", "env"], ["follow", "some-run"]):
+        done = call(*words)
+        assert done.exit_code == 1
+        assert "fedloom stack up" in done.stderr
+
+
+def test_down_without_a_stack_is_fine():
+    done = call("stack", "down")
+    assert done.exit_code == 0
+    assert "No stack runs" in done.stdout
+
+
+def test_an_empty_store_is_measured_and_collected():
+    assert "0 blobs" in call("store", "du").stdout
+    assert "Removed 0 blobs" in call("store", "gc").stdout

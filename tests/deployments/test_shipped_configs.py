@@ -1,0 +1,64 @@
+import inspect
+from pathlib import Path
+
+import pytest
+import yaml
+
+from deployments.registration import deployment_names
+from deployments.steps import PROJECT, config_parameters
+from fedcore.config import ConfigError, load_config
+
+CONFIGS = sorted((PROJECT / "configs").rglob("*.yaml"))
+DEPLOYMENTS = yaml.safe_load((PROJECT / "prefect.yaml").read_text())["deployments"]
+WITH_CONFIG = [each for each in DEPLOYMENTS if "build" in each]
+
+
+def test_there_are_configurations():
+    assert len(CONFIGS) >= 9
+
+
+@pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
+def test_every_configuration_loads_and_says_what_it_shows(file):
+    config = load_config(file)
+    assert config.name == file.stem
+    opening = "".join(line for line in file.read_text().splitlines(True) if line.startswith("#"))
+    assert file.read_text().startswith("# ")
+    assert f"fedloom run {file.relative_to(PROJECT)}" in opening
+
+
+def test_every_training_deployment_takes_its_own_configuration():
+    assert len(WITH_CONFIG) >= 9
+    for deployment in WITH_CONFIG:
+        (step,) = deployment["build"]
+        file = step["deployments.steps.config_parameters"]["file"]
+        assert Path(file).stem == deployment["name"]
+        sections = config_parameters(file)
+        assert deployment["parameters"] == {name: f"{{{{ config.{name} }}}}" for name in sections}
+
+
+def test_a_missing_configuration_is_named():
+    with pytest.raises(ConfigError, match="nothing"):
+        config_parameters("configs/nothing.yaml")
+
+
+def test_the_schedule_is_shipped_paused():
+    schedules = [one for each in DEPLOYMENTS for one in each.get("schedules", [])]
+    assert schedules
+    assert not any(schedule["active"] for schedule in schedules)
+
+
+def test_entrypoints_are_module_paths():
+    for deployment in DEPLOYMENTS:
+        assert "/" not in deployment["entrypoint"]
+        assert ":" not in deployment["entrypoint"]
+
+
+def test_the_flow_has_one_parameter_per_section():
+    from flows.train_federated import train_federated
+
+    sections = set(config_parameters("configs/train_federated/demo.yaml"))
+    assert set(inspect.signature(train_federated.fn).parameters) == {*sections, "overrides"}
+
+
+def test_names_are_unique():
+    assert len(set(deployment_names())) == len(deployment_names())
