@@ -10,6 +10,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from fedcore.audit.settings import AuditSettings
 from fedcore.config import (
     AggregationSettings,
+    ConfigError,
     EvaluationSettings,
     PreprocessingSettings,
     RegistrySettings,
@@ -39,7 +40,10 @@ from tasks.registration import register, result_json
 
 def run_name() -> str:
     """Data set, strategy and seed, as the operator reads them in lists of runs."""
-    config = _config(dict(runtime.flow_run.parameters))
+    try:
+        config = _config(dict(runtime.flow_run.parameters))
+    except ConfigError:  # the run itself says what is wrong
+        return "invalid configuration"
     data = getattr(config.data, "name", None) or config.data.kind
     return f"{data} {config.strategy.kind} seed {config.seed}"
 
