@@ -2,18 +2,12 @@
 
 import numpy as np
 import pytest
-from prefect.testing.utilities import prefect_test_harness
 
 from fedcore.audit.settings import AuditSettings
 from fedcore.data.settings import Arrays, Digits
 from fedcore.partition.settings import Dirichlet
 
-
-@pytest.fixture(scope="module")
-def prefect_server():
-    """A Prefect server for this module only; it takes tens of seconds to start."""
-    with prefect_test_harness(server_startup_timeout=120):
-        yield
+pytestmark = pytest.mark.stack
 
 
 def artifacts():
@@ -25,10 +19,9 @@ def artifacts():
     return {one.key: one.data for one in found if one.key}
 
 
-def test_audit_data_reports_and_fails_with_its_reason(prefect_server, tmp_path, monkeypatch):
+def test_audit_data_reports_and_fails_with_its_reason(on_stack, tmp_path):
     from flows.audit_data import audit_data
 
-    monkeypatch.setenv("FEDLOOM_HOME", str(tmp_path))
     reports = audit_data(Digits(), AuditSettings(), Dirichlet(clients=4), 3)
     assert reports["data"]["passed"] and reports["partition"]["passed"]
     assert "**Passed: no errors" in artifacts()["data-audit"]

@@ -10,7 +10,6 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 from prefect.flow_engine import run_flow
-from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL, temporary_settings
 from prefect.states import AwaitingRetry
 
 from deployments.stack.supervision import supervisor
@@ -31,17 +30,6 @@ SMALL = {
     "rounds": {"count": 2},
     "registry": {"register_model": False},
 }
-
-
-@pytest.fixture
-def on_stack(stack, tmp_path, monkeypatch):
-    """A fresh FEDLOOM_HOME whose flows report to the session's servers."""
-    monkeypatch.setenv("FEDLOOM_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", stack.mlflow_url)
-    monkeypatch.setenv("FEDLOOM_STORE", "")
-    urls = {PREFECT_API_URL: stack.prefect_api_url, PREFECT_UI_URL: stack.prefect_ui_url}
-    with temporary_settings(urls):
-        yield tmp_path / "home"
 
 
 def train(sections, **overrides):
