@@ -59,8 +59,6 @@ def batch_loss(lesson: Lesson, inputs: torch.Tensor, targets: torch.Tensor) -> t
     inputs = lesson.augment(inputs.to(lesson.device))
     targets = targets.to(lesson.device)
     if lesson.settings.dtype == "bfloat16":
-        if inputs.ndim == 4:
-            inputs = inputs.contiguous(memory_format=torch.channels_last)
         with torch.autocast(lesson.device, dtype=torch.bfloat16):
             logits = lesson.network(inputs)
         return lesson.task.loss(logits.float(), targets, lesson.class_weights)
