@@ -119,11 +119,13 @@ def rounds_table(lines: Iterable[RoundLine]) -> Table:
     """One row per finished round."""
     lines = list(lines)
     names = [name for name in SHOWN_METRICS if any(name in line.metrics for line in lines)]
-    table = Table("round", *names, "seconds", "failed clients", box=None, padding=(0, 2))
+    has_failed = any(line.failed for line in lines)
+    titles = [name.replace("balanced_", "balanced ") for name in names]
+    table = Table("round", *titles, "seconds", *["failed"] * has_failed, box=None)
     for line in lines:
         values = [f"{line.metrics[n]:.4f}" if n in line.metrics else "" for n in names]
-        failed = Text("; ".join(line.failed), style="red")
-        table.add_row(str(line.round), *values, f"{line.seconds:.1f}", failed)
+        failed = [Text("; ".join(line.failed), style="red")] * has_failed
+        table.add_row(str(line.round), *values, f"{line.seconds:.1f}", *failed)
     return table
 
 

@@ -39,9 +39,9 @@ def gc(
     ] = 24.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Only say how much.")] = False,
 ) -> None:
-    """Remove blobs that no run's chain and no registered version needs.
+    """Remove blobs that no run's chain and no registered version needs, client updates among them.
 
-    Removed work is done again when a later run wants it; results never change.
+    What was removed is worked out again when a later run wants it; results never change.
 
     Example: `fedloom store gc --dry-run`
     """
