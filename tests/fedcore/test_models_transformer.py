@@ -88,6 +88,23 @@ def test_without_a_processor_the_configuration_gives_the_size(checkpoint: Path) 
     assert preprocess.mean == (0.485, 0.456, 0.406)
 
 
+def test_the_checkpoints_image_processor_is_followed(checkpoint: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(checkpoint, tmp_path / "with-processor"))
+    steps = {
+        "image_processor_type": "DeiTImageProcessor",
+        "size": 20,
+        "crop_size": 16,
+        "image_mean": [0.1, 0.2, 0.3],
+        "image_std": [0.5, 0.5, 0.5],
+    }
+    (folder / "preprocessor_config.json").write_text(json.dumps(steps))
+    preprocess = TransformerSettings(name=str(folder)).preprocess(GREY)
+    assert (preprocess.resize, preprocess.crop) == ((20, 20), (16, 16))
+    assert (preprocess.resample, preprocess.mean) == ("bicubic", (0.1, 0.2, 0.3))
+    smaller = TransformerSettings(name=str(folder), image_size=8).preprocess(GREY)
+    assert (smaller.resize, smaller.crop) == ((8, 8), None)
+
+
 def test_the_identity_is_the_content_not_the_place(checkpoint: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(checkpoint, tmp_path / "elsewhere"))
     first, second = (TransformerSettings(name=str(folder)) for folder in (checkpoint, copy))

@@ -6,12 +6,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedcore.models.preprocess import ImagePreprocess
 from fedcore.task import Task, TaskKind
 from fedcore.training.augmentation import augmenter
 from fedcore.training.batches import draw_batches
 from fedcore.training.class_weights import balanced_weights, label_counts
 from fedcore.training.loop import clip_gradients
 from fedcore.training.optimizers import adamw, sgd
+from fedcore.training.samples import Samples
 from fedcore.training.settings import LightAugmentation, NoAugmentation
 from fedcore.training.threads import one_thread
 
@@ -163,3 +165,14 @@ def test_one_thread_is_restored_even_after_an_error() -> None:
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+def test_preprocessing_at_once_and_by_batch_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    preprocess = ImagePreprocess(3, (0.5,) * 3, (0.25,) * 3, resize=(9, 9))
+    images = np.random.default_rng(0).integers(0, 256, (5, 6, 7, 1), dtype=np.uint8)
+    order = torch.tensor([3, 0, 3])
+    at_once = Samples(images, preprocess).batch(order)
+    monkeypatch.setattr("fedcore.training.samples.KEPT_BYTES", 0)
+    by_batch = Samples(images, preprocess)
+    assert torch.equal(by_batch.batch(order), at_once)
+    assert len(by_batch) == 5
