@@ -12,7 +12,7 @@ from fedcore.digests import canonical_json, digest_bytes
 from fedcore.refs import Ref
 from fedcore.store import AlreadyExists, Store
 
-RUN_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")
+RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
 class RunTakenOver(RuntimeError):
@@ -80,7 +80,7 @@ class Chain:
     """One run's header and records in a store, under ``runs/RUN_ID/``."""
 
     def __init__(self, store: Store, run_id: str) -> None:
-        if not RUN_ID.match(run_id):
+        if not RUN_ID.fullmatch(run_id):
             raise ValueError(f"run_id={run_id!r} must match {RUN_ID.pattern}.")
         self.store = store
         self.run_id = run_id
@@ -106,6 +106,10 @@ class Chain:
                 differ = sorted(
                     k for k in {*kept, *header} if kept.get(k) != json.loads(text).get(k)
                 )
+                if "identity" in differ:
+                    now, then = header["identity"], kept["identity"]
+                    differ.remove("identity")
+                    differ += sorted(k for k in {*now, *then} if now.get(k) != then.get(k))
                 raise ChainBroken(
                     f"run {self.run_id} was started with another {', '.join(differ)}; it cannot go "
                     "on with this one. Start a new run: finished client work is reused where it "
@@ -140,6 +144,12 @@ class Chain:
             yield record
             previous = record.digest
             number += 1
+        missing = f"{number:06d}.json"
+        names = {name.rsplit("/", 1)[-1] for name in self.store.names(f"runs/{self.run_id}/rounds")}
+        if missing not in names and any(name > missing for name in names):
+            raise ChainBroken(
+                f"round {number} of run {self.run_id} is missing, but a later one is there."
+            )
 
     def head(self) -> str:
         """Digest of the last record, or of the header when there is none."""

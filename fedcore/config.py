@@ -138,8 +138,14 @@ def make_config(
         on its own line.
     """
     merged = json.loads(json.dumps(values, default=_dumped))
-    for key, value in (overrides or {}).items():
-        _set(merged, key, value, source)
+    defaults: dict[str, Any] = {}
+    # A kind first: it clears the fields of another kind, not those that come with it.
+    for key in sorted(overrides or {}, key=lambda key: (not key.endswith(".kind"), key)):
+        section = key.partition(".")[0]
+        if section not in merged:
+            defaults = defaults or RunConfig().model_dump(mode="json")
+            merged |= {section: defaults[section]} if section in defaults else {}
+        _set(merged, key, (overrides or {})[key], source)
     try:
         return RunConfig.model_validate(merged)
     except ValidationError as error:

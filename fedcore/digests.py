@@ -41,7 +41,7 @@ def digest_arrays(arrays: Mapping[str, np.ndarray]) -> str:
     for name in sorted(arrays):
         array = np.asarray(arrays[name], order="C")
         little = array.astype(array.dtype.newbyteorder("<"), copy=False)
-        header = canonical_json([name, str(array.dtype), list(array.shape)])
+        header = canonical_json([name, little.dtype.name, list(array.shape)])
         hasher.update(len(header).to_bytes(8, "little") + header.encode())
         hasher.update(little.reshape(-1).view(np.uint8).data)
     return hasher.hexdigest()

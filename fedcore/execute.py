@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -13,19 +14,27 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from fedcore import memo
+from fedcore.digests import digest_json
 from fedcore.evaluation import measure
 from fedcore.jobs import ClientJob, JobKind
 from fedcore.models.build import reusable_model
 from fedcore.models.preprocess import Preprocess, preprocess_from_json
 from fedcore.models.settings import ModelSettings
 from fedcore.models.state import load_trainable, trainable_state
+from fedcore.numerics import code_digest, numerics
 from fedcore.outcomes import ClientOutcome, ClientUpdate, Done, Evaluation, Failed, outcome_to_json
 from fedcore.refs import Ref
-from fedcore.store import Store
+from fedcore.store import BlobAltered, BlobMissing, Store
 from fedcore.strategies.drift import build_drift
 from fedcore.task import Task
 from fedcore.training.settings import TrainingSettings
+from fedcore.training.threads import one_thread
 from fedcore.training.train import predict, train
+
+MACHINE_TROUBLE = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS),
+    *(errno.EMFILE, errno.ENFILE, errno.ENOMEM),
+}
 
 _MODEL: TypeAdapter[Any] = TypeAdapter(ModelSettings)
 _TRAINING: TypeAdapter[Any] = TypeAdapter(TrainingSettings)
@@ -35,22 +44,40 @@ def execute(job: ClientJob, store: Store, cache: Path) -> ClientOutcome:
     """What the client's job comes back with; the same bytes in every engine.
 
     An exception of the client's own (diverged training, a model that raises, unreadable data) is a
-    :class:`fedcore.outcomes.Failed` with its reason. A store that cannot be written (full disk) is
-    this machine's trouble, not the client's, and is raised.
+    :class:`fedcore.outcomes.Failed` with its reason. Trouble of this machine is not the client's
+    and is raised: a full disk, a missing or altered blob of the store, no memory, other sources
+    than those that planned the job.
     """
     remembered = memo.recall(store, job.key)
     if remembered is not None:
         return Done(job.client, job.key, remembered.result, True, remembered.seconds)
+    _require_same_code(job)
     started = time.monotonic()
     try:
         result = _WORK[job.kind](job, store, cache)
-    except OSError:
+    except (BlobMissing, BlobAltered, MemoryError):
         raise
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in MACHINE_TROUBLE:
+            raise
         return Failed(job.client, job.key, f"{type(error).__name__}: {error}"[:500])
     done = Done(job.client, job.key, result, seconds=round(time.monotonic() - started, 3))
     memo.remember(store, done)
     return done
+
+
+class OtherCode(RuntimeError):
+    """The job was planned by other sources or releases than those that would do it."""
+
+
+def _require_same_code(job: ClientJob) -> None:
+    here = numerics(**{name: job.numerics[name] for name in ("device", "dtype", "backend")})
+    if job.code != code_digest() or dict(job.numerics) != here:
+        raise OtherCode(
+            f"round {job.round}, client {job.client}: planned with code {job.code[:12]} and "
+            f"{dict(job.numerics)}, but here are code {code_digest()[:12]} and {here}. Start "
+            "the run again with one installation on one kind of machine."
+        )
 
 
 def execute_json(payload: str) -> str:
@@ -85,7 +112,7 @@ def _train(job: ClientJob, store: Store, cache: Path) -> ClientUpdate:
         names=(job.round, job.client),
         drift=build_drift(settings["drift"]),
         class_weights=None if weights is None else np.array(weights),
-        cache=cache,
+        cache=_features(job, cache),
         device=job.numerics["device"],
     )
     after = trainable_state(model)
@@ -103,10 +130,11 @@ def _evaluate(job: ClientJob, store: Store, cache: Path) -> Evaluation:
         data["inputs"],
         preprocess=preprocess,
         batch_size=settings["batch_size"],
-        cache=cache,
+        cache=_features(job, cache),
         device=job.numerics["device"],
     )
-    metrics = measure(task, logits, data["targets"])
+    with one_thread():  # sums in measure differ in the last bit by number of threads
+        metrics = measure(task, logits, data["targets"])
     scores = None
     if job.keep_scores:
         kept = {"scores": task.scores(logits).astype(np.float32), "targets": data["targets"]}
@@ -132,6 +160,12 @@ def _prepared(job: ClientJob, params: Mapping[str, np.ndarray]) -> tuple[Any, Ta
     )
     load_trainable(model, params)
     return model, task, preprocess_from_json(settings["preprocess"])
+
+
+def _features(job: ClientJob, cache: Path) -> Path:
+    """Where this model's features are kept: all that decides them but preprocessing and data."""
+    decides = [job.settings["model"], dict(job.numerics), job.code]
+    return cache / digest_json(decides)[:16]
 
 
 def _shard(store: Store, ref: Ref) -> dict[str, np.ndarray]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-from fedcore.digests import canonical_json
+from fedcore.digests import canonical_json, digest_json
 from fedcore.outcomes import ClientUpdate, Done, outcome_from_json, outcome_to_json
 from fedcore.refs import Ref
 from fedcore.store import Store
@@ -25,12 +25,15 @@ def blobs_of(done: Done) -> list[Ref]:
 def recall(store: Store, key: str) -> Done | None:
     """What the job came back with before, if all its blobs are still there unaltered.
 
-    A record that cannot be read, names another job, or names a missing or altered blob counts as
+    A record that was altered, names another job, or names a missing or altered blob counts as
     absent, so that the work is done again.
     """
     try:
-        done = outcome_from_json(json.loads(store.read(_name(key))))
-    except (FileNotFoundError, ValueError):
+        kept = json.loads(store.read(_name(key)))
+        if digest_json(kept["outcome"]) != kept["digest"]:
+            return None
+        done = outcome_from_json(kept["outcome"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
     if not isinstance(done, Done) or done.key != key:
         return None
@@ -41,4 +44,6 @@ def recall(store: Store, key: str) -> Done | None:
 
 def remember(store: Store, done: Done) -> None:
     """Keeps an outcome under its job key, for every engine and every later run."""
-    store.write(_name(done.key), canonical_json(outcome_to_json(done)).encode())
+    outcome = outcome_to_json(done)
+    kept = {"digest": digest_json(outcome), "outcome": outcome}
+    store.write(_name(done.key), canonical_json(kept).encode())

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 from functools import cache
-from importlib import metadata, resources
+from importlib import metadata
 from importlib.metadata import PackageNotFoundError, entry_points, version
+from pathlib import Path
 from typing import Any
 
 RELEASES = ("torch", "numpy", "transformers", "peft", "opacus")
@@ -44,7 +46,14 @@ def code_digest() -> str:
     for group in PLUGIN_GROUPS:
         packages |= {point.module.split(".")[0] for point in entry_points(group=group)}
     for package in sorted(packages):
-        _add_sources(hasher, resources.files(package), package)
+        spec = importlib.util.find_spec(package)
+        if spec is None:
+            hasher.update(f"{package} cannot be imported\n".encode())
+        elif spec.submodule_search_locations:
+            for folder in spec.submodule_search_locations:
+                _add_sources(hasher, Path(folder), package)
+        elif spec.origin:
+            hasher.update(Path(spec.origin).read_bytes())
     for name in RELEASES:
         try:
             hasher.update(f"{name}=={metadata.version(name)}\n".encode())
@@ -53,10 +62,7 @@ def code_digest() -> str:
     return hasher.hexdigest()
 
 
-def _add_sources(hasher: Any, folder: Any, name: str) -> None:
-    if folder.is_file():  # a plug-in that is a single module
-        hasher.update(folder.read_bytes())
-        return
+def _add_sources(hasher: Any, folder: Path, name: str) -> None:
     for item in sorted(folder.iterdir(), key=lambda entry: entry.name):
         if item.is_dir() and item.name != "__pycache__":
             _add_sources(hasher, item, f"{name}/{item.name}")

@@ -21,9 +21,13 @@ from fedcore.partition.partition import Partition
 from fedcore.refs import Ref
 from fedcore.store import Store
 from fedcore.strategies.algorithm import Algorithm
-from fedcore.task import Task
+from fedcore.task import Task, TaskKind
 from fedcore.training.class_weights import balanced_weights
 from fedcore.training.device import available_devices, choose_device
+
+# Fields of ``training`` that a client's round does not depend on: its rate and device are in the
+# job by value.
+NOT_OF_THE_CLIENT = {"eval_batch_size", "schedule", "learning_rate", "device"}
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,14 @@ class RunPlan:
 
     def train_jobs(self, round: int, base: Ref, cohort: Sequence[str]) -> list[ClientJob]:
         """What each client of the cohort is asked to do, in canonical order."""
-        training, rounds = self.config.training, self.config.rounds.count
+        training = self.config.training
+        mode = getattr(self.config.model, "mode", None)
+        shared = {
+            "training": training.model_dump(mode="json", exclude=NOT_OF_THE_CLIENT),
+            "learning_rate": training.learning_rate_at(round, self.config.rounds.count, mode),
+            "class_weights": self._class_weights(),
+            "drift": dict(self.algorithm.drift),
+        }
         return [
             self._job(
                 JobKind.TRAIN,
@@ -110,14 +121,7 @@ class RunPlan:
                 round,
                 base,
                 self.federation.clients[client].blobs["train"],
-                {
-                    "training": training.model_dump(mode="json"),
-                    "learning_rate": training.learning_rate_at(
-                        round, rounds, getattr(self.config.model, "mode", None)
-                    ),
-                    "class_weights": self._class_weights(),
-                    "drift": dict(self.algorithm.drift),
-                },
+                shared,
             )
             for client in cohort
         ]
@@ -159,12 +163,11 @@ class RunPlan:
         keep_scores: bool = False,
     ) -> ClientJob:
         settings = {
-            "model": self.config.model.identity(),
+            "model": self.identity["model"],
             "task": self.task.to_json(),
             "input_shape": list(self.input_shape),
             "preprocess": dict(self.preprocess),
             "init_seed": self.config.seed,
-            "backbone": self.identity["backbone"],
             **own,
         }
         return ClientJob(
@@ -208,6 +211,7 @@ def prepare(config: RunConfig, dataset: Dataset, partition: Partition, store: St
         "fingerprint": dataset.fingerprint,
         "provenance": dict(dataset.provenance),
         "partition": partition.digest,
+        "model": config.model.identity(),
         "backbone": config.model.backbone_digest(),
         "code": code_digest(),
         "numerics": numerics(
@@ -238,9 +242,27 @@ def _check(config: RunConfig, dataset: Dataset, partition: Partition) -> None:
             f"rounds.exclude_clients names {unknown}; the clients are {list(partition.clients)}."
         )
     asked = len(partition.clients) - len(rounds.exclude_clients)
-    if rounds.min_clients > asked:
+    cohort = getattr(config.participation, "cohort_size", asked)
+    if cohort > asked:
         raise ValueError(
-            f"rounds.min_clients={rounds.min_clients} is more than the {asked} clients of this run."
+            f"participation.cohort_size={cohort} is more than the {asked} clients of this run."
+        )
+    if rounds.min_clients > cohort:
+        raise ValueError(
+            f"rounds.min_clients={rounds.min_clients} is more than the {cohort} clients that a "
+            "round of this run asks."
+        )
+    if config.training.augmentation.kind != "none" and not dataset.is_image:
+        raise ValueError(
+            f"training.augmentation.kind={config.training.augmentation.kind!r} changes images; "
+            f"{dataset.name} is a table. Set it to none."
+        )
+    is_regression = dataset.task.kind is TaskKind.REGRESSION
+    if config.training.class_weights != "none" and is_regression:
+        raise ValueError("training.class_weights needs classes; a regression task has none.")
+    if choose in ("accuracy", "auc", "balanced_accuracy") if is_regression else choose == "r2":
+        raise ValueError(
+            f"evaluation.choose={choose!r} is not measured in a {dataset.task.kind.value} task."
         )
     if choose != "last" and not {"val"} & {*config.evaluation.splits} & {*dataset.splits}:
         raise ValueError(

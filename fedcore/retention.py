@@ -87,8 +87,10 @@ def collect(
     keep = needed(store)  # after the listing: what a run has committed meanwhile is kept
     rest = {digest: size for digest, size in old.items() if digest not in keep}
     if not is_rehearsal:
-        for digest in sorted(rest):
+        young = {digest for digest, _, written in store.blobs() if written > limit}
+        for digest in sorted(rest.keys() - young):
             store.discard(digest)
+        store.sweep(limit)
         for name in store.names("memo"):
             if rest.keys() & set(_memo_digests(store, name)):
                 store.remove(name)
@@ -97,8 +99,8 @@ def collect(
 
 def _memo_digests(store: Store, name: str) -> Iterator[str]:
     try:
-        outcome = outcome_from_json(json.loads(store.read(name)))
-    except (FileNotFoundError, ValueError):
+        outcome = outcome_from_json(json.loads(store.read(name))["outcome"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
         return
     if isinstance(outcome, Done):
         yield from (ref.digest for ref in blobs_of(outcome))

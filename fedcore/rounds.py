@@ -29,6 +29,10 @@ class TooFewClients(RuntimeError):
     """Fewer clients finished than ``rounds.min_clients`` asks for."""
 
 
+class EvaluationFailed(RuntimeError):
+    """A model could not be measured on the central data; the message says why."""
+
+
 def aggregation_in(chain: Chain) -> Aggregation:
     """Aggregation in this process, over the chain's store."""
     return lambda plan, parent, updates: aggregate(
@@ -53,16 +57,17 @@ def run_rounds(
       TooFewClients: a round cannot stand.
       RunTakenOver: another process commits to the same run.
     """
-    parent, previous = plan.initial, chain.head()
-    for record in chain.records():
-        parent, previous = GlobalModel(record.round, record.model, record.state), record.digest
+    parent, previous, last = plan.initial, chain.head(), None
+    for last in chain.records():
+        parent, previous = GlobalModel(last.round, last.model, last.state), last.digest
     for number in range(parent.round + 1, plan.config.rounds.count + 1):
         record = run_round(
             plan, number, parent, previous, engine, emit, aggregation or aggregation_in(chain)
         )
         chain.append(record)
         parent, previous = GlobalModel(number, record.model, record.state), record.digest
-        forget_updates(plan, chain, record)
+        forget_updates(plan, chain, record, last)
+        last = record
         yield record
 
 
@@ -99,7 +104,7 @@ def run_round(
     emit(Event("aggregation_completed", number, rounds))
     metrics: dict[str, Any] = {}
     if number % plan.config.evaluation.every == 0 or number == rounds:
-        metrics = evaluate_model(plan, number, combined.model.params, engine)
+        metrics = evaluate_model(plan, number, combined.model.params, engine, emit)
     overall = metrics.get("val", metrics.get("test", {"overall": {}}))["overall"]
     seconds = round(time.monotonic() - started, 3)
     emit(Event("round_completed", number, rounds, metrics=overall, seconds=seconds))
@@ -116,22 +121,30 @@ def run_round(
     )
 
 
-def evaluate_model(plan: RunPlan, round: int, params: Ref, engine: ClientEngine) -> dict[str, Any]:
+def evaluate_model(
+    plan: RunPlan, round: int, params: Ref, engine: ClientEngine, emit: Emit
+) -> dict[str, Any]:
     """Split -> overall metrics (central data, else the mean over clients) and each client's own.
 
-    A client whose evaluation fails is left out of ``clients``; without central data and without
-    any client's answer the split has no overall metrics.
+    A client whose evaluation fails is left out of ``clients``, with an event; without central data
+    and without any client's answer the split has no overall metrics.
+
+    Raises:
+      EvaluationFailed: the central data could not be evaluated.
     """
     jobs = {
         (split, job.client): job
         for split in plan.config.evaluation.splits
         for job in plan.evaluate_jobs(round, params, split)
     }
-    answers = {
-        job.key: outcome.result
-        for job, outcome in engine.run(_distinct(list(jobs.values())))
-        if isinstance(outcome, Done) and isinstance(outcome.result, Evaluation)
-    }
+    answers = {}
+    for job, outcome in engine.run(_distinct(list(jobs.values()))):
+        if isinstance(outcome, Done) and isinstance(outcome.result, Evaluation):
+            answers[job.key] = outcome.result
+        elif job.client == CENTRAL:
+            raise EvaluationFailed(f"the model of round {round} was not evaluated: {_why(outcome)}")
+        else:
+            emit(Event("node_error", round, client=job.client, message=_why(outcome)))
     metrics: dict[str, Any] = {}
     for (split, client), job in jobs.items():
         found = answers.get(job.key)
@@ -149,16 +162,18 @@ def evaluate_model(plan: RunPlan, round: int, params: Ref, engine: ClientEngine)
     return metrics
 
 
-def forget_updates(plan: RunPlan, chain: Chain, record: RoundRecord) -> None:
+def forget_updates(
+    plan: RunPlan, chain: Chain, record: RoundRecord, before: RoundRecord | None
+) -> None:
     """Drops the deltas that ``rounds.keep_updates`` does not keep; they are only a cache."""
     keep = plan.config.rounds.keep_updates
     if keep == "all":
         return
-    for earlier in chain.records():
-        if earlier.round < record.round or keep == "none":
-            for outcome in earlier.outcomes.values():
-                if "update" in outcome:
-                    chain.store.discard(outcome["update"])
+    old = record if keep == "none" else before
+    kept = {row.get("update") for row in record.outcomes.values()} if keep == "last" else set()
+    for row in old.outcomes.values() if old else ():
+        if "update" in row and row["update"] not in kept:
+            chain.store.discard(row["update"])
 
 
 def _collect(
@@ -229,7 +244,11 @@ def _row(outcome: ClientOutcome) -> dict[str, Any]:
             "num_examples": update.num_examples,
             "metrics": dict(update.metrics),
         }
-    return {"status": outcome.status, "job": outcome.key, "reason": getattr(outcome, "reason", "")}
+    return {"status": outcome.status, "job": outcome.key, "reason": _why(outcome)}
+
+
+def _why(outcome: ClientOutcome) -> str:
+    return getattr(outcome, "reason", outcome.status)
 
 
 def _distinct(jobs: list[ClientJob]) -> list[ClientJob]:

@@ -19,7 +19,7 @@ from fedcore.outcomes import Done, Evaluation
 from fedcore.partition.make import make_partition
 from fedcore.plan import RunPlan, prepare
 from fedcore.refs import Ref
-from fedcore.rounds import evaluate_model, run_rounds
+from fedcore.rounds import EvaluationFailed, evaluate_model, run_rounds
 from fedcore.store import Store
 
 
@@ -73,10 +73,10 @@ def run_federated(
     for _ in run_rounds(plan, chain, engine, emit):
         pass
     emit(Event("stage", message="evaluation"))
-    return plan, conclude(plan, chain, engine)
+    return plan, conclude(plan, chain, engine, emit)
 
 
-def conclude(plan: RunPlan, chain: Chain, engine: ClientEngine) -> RunResult:
+def conclude(plan: RunPlan, chain: Chain, engine: ClientEngine, emit: Emit = silent) -> RunResult:
     """The chosen round's model, measured, with its scores on the central test data."""
     records = tuple(chain.records())
     chosen = choose_round(records, plan.config.evaluation.choose)
@@ -84,14 +84,15 @@ def conclude(plan: RunPlan, chain: Chain, engine: ClientEngine) -> RunResult:
     for job in plan.evaluate_jobs(chosen.round, chosen.model, "test", keep_scores=True):
         if job.client == CENTRAL:
             for _, outcome in engine.run([job]):
-                if isinstance(outcome, Done) and isinstance(outcome.result, Evaluation):
-                    scores = outcome.result.scores
+                if not isinstance(outcome, Done) or not isinstance(outcome.result, Evaluation):
+                    raise EvaluationFailed(f"no test scores of the chosen model: {outcome}")
+                scores = outcome.result.scores
     return RunResult(
         chain.run_id,
         records,
         chosen,
         digest_arrays(chain.store.get_arrays(chosen.model)),
-        dict(chosen.metrics) or evaluate_model(plan, chosen.round, chosen.model, engine),
+        dict(chosen.metrics) or evaluate_model(plan, chosen.round, chosen.model, engine, emit),
         scores,
     )
 

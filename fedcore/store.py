@@ -21,6 +21,9 @@ from fedcore.refs import Ref
 EXCLUSIVE_BACKENDS = {"file", "local", "memory", "s3", "s3a", "gs", "gcs"}
 
 
+TEMPORARY = ".tmp-"
+
+
 class BlobMissing(LookupError):
     """The store does not hold the blob."""
 
@@ -112,11 +115,22 @@ class Store:
         with suppress(FileNotFoundError):
             self.fs.rm_file(f"{self.root}/{self._blob(digest)}")
 
+    def sweep(self, before: float) -> None:
+        """Removes what writers that were killed before that time left behind, on a local folder."""
+        if isinstance(self.fs, LocalFileSystem):
+            for path in Path(self.root).rglob(f"{TEMPORARY}*"):
+                if path.stat().st_mtime < before:
+                    path.unlink(missing_ok=True)
+
     # -- named files ---------------------------------------------------------------------------
 
     def read(self, name: str) -> bytes:
         """The bytes of a named file; ``FileNotFoundError`` if there is none."""
         return self.fs.cat_file(f"{self.root}/{name}")
+
+    def holds_name(self, name: str) -> bool:
+        """Whether there is a named file."""
+        return bool(self.fs.exists(f"{self.root}/{name}"))
 
     def names(self, folder: str) -> list[str]:
         """Sorted names of the files anywhere under a folder, relative to the store."""
@@ -150,13 +164,13 @@ class Store:
         found = self.fs.find(f"{self.root}/{folder}", detail=True)
         for path, info in found.items():
             name = path[len(self.root) :].lstrip("/") if path.startswith(self.root) else path
-            if "/.tmp-" not in f"/{name}":
+            if f"/{TEMPORARY}" not in f"/{name}":
                 yield name, info
 
 
 def _write_local(path: Path, data: bytes, *, exclusive: bool) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".tmp-{secrets.token_hex(8)}"
+    temporary = path.parent / f"{TEMPORARY}{secrets.token_hex(8)}"
     try:
         with open(temporary, "xb") as file:
             file.write(data)

@@ -33,7 +33,7 @@ from tasks.aggregation import aggregate_as_task
 from tasks.artifacts import show_plan, show_report, show_round
 from tasks.audit import audit_clients, audit_dataset
 from tasks.client_round import MappedEngine, Site
-from tasks.data import load_data, make_plan, plan_of
+from tasks.data import has_begun, load_data, make_plan, plan_of
 from tasks.progress import console_progress, event_log
 from tasks.registration import register, result_json
 
@@ -102,13 +102,14 @@ def train_federated(
         log(event)
         bar(event)
 
-    tell(Event("stage", message="audit"))
-    dataset = load_data(config)
-    report = audit_dataset(dataset, config.audit)
+    if not has_begun(run_id):
+        tell(Event("stage", message="audit"))
+        dataset = load_data(config)
+        report = audit_dataset(dataset, config.audit)
 
-    tell(Event("stage", message="partition"))
-    audit_clients(dataset, config.audit, config.partition, config.seed, report)
-    make_plan(config, dataset, report, run_id)
+        tell(Event("stage", message="partition"))
+        audit_clients(dataset, config.audit, config.partition, config.seed, report)
+        make_plan(config, dataset, report, run_id)
     plan, chain = plan_of(run_id)
     show_plan(plan, chain)
 
@@ -119,7 +120,7 @@ def train_federated(
         show_round(record, config.rounds.count)
 
     tell(Event("stage", message="evaluation"))
-    result = conclude(plan, chain, engine)
+    result = conclude(plan, chain, engine, tell)
 
     tell(Event("stage", message="registration"))
     registered = register(run_id, result_json(result))

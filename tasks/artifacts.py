@@ -22,7 +22,8 @@ def model_facts(plan: RunPlan) -> dict[str, Any]:
     config = plan.config
     model = build_model(config.model, plan.task, plan.input_shape, config.seed)
     count = count_parameters(model)
-    moments = 2 if getattr(config.training, "optimizer", "adamw") == "adamw" else 1
+    is_sgd = getattr(config.training, "optimizer", "adamw") == "sgd"
+    moments = int(bool(getattr(config.training, "momentum", 0))) if is_sgd else 2
     memory = estimate_memory(model, plan.input_shape, config.training.batch_size, moments)
     return {
         "parameters": f"{count.total:,} ({count.trainable:,} trained and sent)",

@@ -58,9 +58,14 @@ class Site:
         return PooledEngine(self.store_url, Path(self.cache), shared_pool(self.workers)).do(job)
 
 
-@cache
 def shared_pool(workers: int) -> WorkerPool:
     """The worker processes of this process, started once and ended with it."""
+    with _ONE_AT_A_TIME:
+        return _pool(workers)
+
+
+@cache
+def _pool(workers: int) -> WorkerPool:
     pool = WorkerPool(workers)
     atexit.register(pool.close)
     return pool
@@ -94,7 +99,11 @@ class MappedEngine:
     site: Site
 
     def run(self, jobs: Iterable[ClientJob]) -> Iterator[tuple[ClientJob, ClientOutcome]]:
-        """(job, outcome) in completion order; a failed task is a failed client."""
+        """(job, outcome) in completion order.
+
+        A task that fails for its client's reason is a failed client. What else makes a task fail
+        (a full disk, a cancelled or crashed task) is raised and fails the run.
+        """
         waiting: dict[PrefectFuture[Any], list[ClientJob]] = {}
         for group in _groups(list(jobs)):
             future = _submit(group, self.site)
@@ -130,12 +139,12 @@ def _answers(
     future: PrefectFuture[Any], group: list[ClientJob]
 ) -> Iterator[tuple[ClientJob, ClientOutcome]]:
     future.wait()
-    state = future.state
-    if not state.is_completed():
-        reason = (state.message or state.name).removeprefix("Task run encountered an exception ")
-        for job in group:
-            yield job, Failed(job.client, job.key, reason.removeprefix("ClientFailed: "))
+    result = future.result(raise_on_failure=False)
+    if isinstance(result, ClientFailed):
+        (job,) = group
+        yield job, Failed(job.client, job.key, str(result))
         return
-    result = future.result()
+    if not future.state.is_completed():
+        future.result()  # raises
     for job, value in zip(group, result if isinstance(result, list) else [result], strict=True):
         yield job, outcome_from_json(value)

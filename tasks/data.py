@@ -34,12 +34,17 @@ def make_plan(config: RunConfig, data: Ref, audit: dict[str, Any], run_id: str) 
     partition = make_partition(dataset, config.partition, config.seed, exclusions)
     plan = prepare(config, dataset, partition, store)
     chain = Chain(store, run_id)
-    chain.begin(plan.header())
     manifest = store.put(to_parquet(partition), "manifest")
     picture = store.put(class_picture(dataset, partition), "picture")
     chain.annotate("audit", audit)
     chain.annotate("warnings", list(plan.warnings))
     chain.annotate("partition", {"manifest": vars(manifest), "picture": vars(picture)})
+    chain.begin(plan.header())  # last: a run that has begun has everything
+
+
+def has_begun(run_id: str) -> bool:
+    """Whether the run's data were audited and divided before; then a retry goes on from there."""
+    return home.store().holds_name(f"runs/{run_id}/header.json")
 
 
 def plan_of(run_id: str) -> tuple[RunPlan, Chain]:

@@ -37,7 +37,10 @@ class PooledEngine:
 
     def run(self, jobs: Iterable[ClientJob]) -> Iterator[tuple[ClientJob, ClientOutcome]]:
         """As :class:`fedcore.engines.engine.ClientEngine`."""
-        with ThreadPoolExecutor(self.pool.workers) as threads:
+        threads = ThreadPoolExecutor(self.pool.workers)
+        try:
             waiting = {threads.submit(self.do, job): job for job in jobs}
             for future in as_completed(waiting):
                 yield waiting[future], future.result()
+        finally:
+            threads.shutdown(cancel_futures=True)

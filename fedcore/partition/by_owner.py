@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 
 from fedcore.data.dataset import Split
+from fedcore.data.owners import CLIENT_ID
 from fedcore.partition.shares import Partitioner
 from fedcore.task import Task
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 def by_owner() -> Partitioner:
@@ -35,7 +32,7 @@ def owners_of(split: Split) -> dict[str, np.ndarray]:
         )
     owners = split.owners.astype(str)
     for name in np.unique(owners):
-        if not _NAME.fullmatch(name):
+        if not CLIENT_ID.fullmatch(name):
             raise ValueError(
                 f"owner={str(name)!r} cannot name a client: 1 to 64 letters, digits, '.', '_' or "
                 "'-', the first a letter or digit. Rename it in the owner column."

@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from fedcore.data.dataset import SPLITS, Dataset, Split
+from fedcore.data.owners import CLIENT_ID
 from fedcore.partition.by_owner import owners_of
 from fedcore.partition.partition import Partition
 from fedcore.partition.settings import ByOwner
@@ -110,6 +111,10 @@ def _check(parts: Mapping[str, np.ndarray], samples: int, what: str) -> None:
     if not parts:
         raise ValueError(f"partition {what} made no client; it must make at least one.")
     for client in sorted(parts):
+        if not CLIENT_ID.fullmatch(client):
+            raise ValueError(
+                f"partition {what} names a client {client!r}; ids match {CLIENT_ID.pattern}."
+            )
         if len(parts[client]) == 0:
             raise ValueError(
                 f"partition {what} leaves client={client!r} without a training sample; each needs "

@@ -1,5 +1,7 @@
 """What a store keeps: everything a chain needs, nothing else, and never too early."""
 
+from pathlib import Path
+
 import pytest
 
 from fedcore.chain import Chain, ChainBroken
@@ -27,7 +29,7 @@ def store(tmp_path):
 
 
 def run(store, run_id):
-    engine = InProcessEngine(store, store.root + "-cache")
+    engine = InProcessEngine(store, Path(store.root + "-cache"))
     return run_federated(make_config(SECTIONS), store=store, engine=engine, run_id=run_id)[1]
 
 

@@ -10,12 +10,13 @@ from fedcore.aggregate import aggregate
 from fedcore.chain import Chain, RunTakenOver
 from fedcore.config import make_config
 from fedcore.events import silent
+from fedcore.federation import CENTRAL
 from fedcore.global_model import GlobalModel
 from fedcore.jobs import JobKind
-from fedcore.outcomes import Absent, ClientUpdate, Done, Failed
+from fedcore.outcomes import Absent, ClientUpdate, Done, Evaluation, Failed
 from fedcore.partition.make import make_partition
 from fedcore.plan import RunPlan, prepare
-from fedcore.rounds import TooFewClients, run_rounds
+from fedcore.rounds import EvaluationFailed, TooFewClients, run_rounds
 from fedcore.run import choose_round, conclude
 from fedcore.store import Store
 
@@ -33,7 +34,7 @@ class InventedClients:
 
     def answer(self, job):
         if job.kind is JobKind.EVALUATE:
-            return Absent(job.client, job.key)
+            return self.measured(job)
         self.trained.append((job.round, job.client))
         base = self.store.get_arrays(job.base)
         delta = {name: np.full_like(value, self.step) for name, value in base.items()}
@@ -51,6 +52,10 @@ class InventedClients:
         digest = "0" * 64 if wrong == "stale" else job.base.digest
         ref = self.store.put_arrays(delta, "delta")
         return Done(job.client, job.key, ClientUpdate(digest, ref, 10, {"loss": 1.0}))
+
+    def measured(self, job):
+        scores = self.store.put(b"scores", "scores") if job.keep_scores else None
+        return Done(job.client, job.key, Evaluation(5, {"accuracy": 0.5}, scores))
 
 
 @pytest.fixture
@@ -216,18 +221,52 @@ def test_the_best_round_is_chosen_on_validation_and_the_first_among_equals():
         choose_round(records, "auc")
 
 
-def test_a_run_without_any_evaluation_still_concludes(make):
+def test_a_run_concludes_with_scores(make):
     plan, chain = make()
     engine = InventedClients(chain.store)
     list(run_rounds(plan, chain, engine, silent))
     result = conclude(plan, chain, engine)
-    assert result.chosen.round == 2 and result.scores is None and len(result.final_digest) == 64
+    assert result.chosen.round == 2 and result.scores and len(result.final_digest) == 64
+
+
+def test_a_failed_evaluation_of_a_client_is_told_and_of_the_central_data_stops(make):
+    plan, chain = make()
+    told = []
+
+    class Unmeasured(InventedClients):
+        at = "client-001"
+
+        def measured(self, job):
+            if job.client == self.at:
+                return Failed(job.client, job.key, "no luck")
+            return super().measured(job)
+
+    records = list(run_rounds(plan, chain, Unmeasured(chain.store), told.append))
+    assert "client-001" not in records[0].metrics["val"]["clients"]
+    assert [e.message for e in told if e.type == "node_error"] == ["no luck"] * 4
+    _, other = make("other")
+    Unmeasured.at = CENTRAL
+    with pytest.raises(EvaluationFailed, match="round 1 was not evaluated: no luck"):
+        list(run_rounds(plan, other, Unmeasured(chain.store), silent))
 
 
 @pytest.mark.parametrize(
     ("sections", "message"),
     [
         ({"rounds": {"min_clients": 5}}, "min_clients=5 is more than the 4 clients"),
+        (
+            {"participation": {"kind": "fixed", "cohort_size": 9}},
+            "cohort_size=9 is more than the 4 clients",
+        ),
+        (
+            {"participation": {"kind": "fixed", "cohort_size": 2}, "rounds": {"min_clients": 3}},
+            "min_clients=3 is more than the 2 clients",
+        ),
+        (
+            {"training": {"kind": "loop", "augmentation": {"kind": "light"}}},
+            "'light' changes images; digits is a table",
+        ),
+        ({"evaluation": {"choose": "r2"}}, "'r2' is not measured in a multiclass task"),
         ({"rounds": {"exclude_clients": ["x"]}}, r"names \['x'\]; the clients are"),
         (
             {"evaluation": {"choose": "auc", "splits": ["test"]}},

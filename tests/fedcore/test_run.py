@@ -1,7 +1,9 @@
 """Whole runs on the embedded digits: same bytes everywhere, nothing twice, damage undone."""
 
+import errno
 import os
 import signal
+from dataclasses import replace
 
 import pytest
 
@@ -10,8 +12,10 @@ from fedcore.chain import Chain
 from fedcore.config import make_config
 from fedcore.engines.in_process import InProcessEngine
 from fedcore.engines.pooled import PooledEngine
+from fedcore.execute import OtherCode, _cached_shard, execute
+from fedcore.outcomes import Failed
 from fedcore.run import run_federated
-from fedcore.store import Store
+from fedcore.store import BlobAltered, Store
 from fedcore.training.pool import WorkerPool
 
 SECTIONS = {
@@ -63,7 +67,7 @@ def test_it_learns(reference):
     assert result.scores is not None
 
 
-@pytest.mark.parametrize("workers", [1, 2, 4])
+@pytest.mark.parametrize("workers", [1, 2, pytest.param(4, marks=pytest.mark.slow)])
 def test_worker_processes_give_the_same_final_digest(reference, tmp_path, workers):
     _, _, expected, _ = reference
     with WorkerPool(workers) as pool:
@@ -108,6 +112,49 @@ def test_a_damaged_update_is_found_and_done_again(reference, tmp_path, damage):
         blob.write_bytes(data[:-1] if damage == "truncated" else data[:-1] + bytes([data[-1] ^ 1]))
     _, result, done = run(tmp_path, "after")
     assert len(done) == 1 and result.final_digest == expected.final_digest
+
+
+def test_a_damaged_shard_is_this_machines_trouble_and_no_clients(reference, tmp_path):
+    plan, _, _ = run(tmp_path)
+    digest = plan.federation.clients[plan.federation.ids[0]].blobs["train"].digest
+    blob = tmp_path / "store" / "blobs" / digest[:2] / digest
+    job = plan.train_jobs(2, plan.initial.params, plan.federation.ids[:1])[0]
+    blob.write_bytes(blob.read_bytes()[:-1])
+    _cached_shard.cache_clear()
+    with pytest.raises(BlobAltered, match="is not used"):
+        execute(job, Store(tmp_path / "store"), tmp_path / "cache")
+
+
+def test_a_job_planned_by_other_code_is_not_done(reference):
+    folder, plan, _, _ = reference
+    job = replace(plan.train_jobs(9, plan.initial.params, plan.federation.ids[:1])[0], code="0")
+    with pytest.raises(OtherCode, match="planned with code 0 and"):
+        execute(job, Store(folder / "store"), folder / "cache")
+
+
+@pytest.mark.parametrize(
+    ("error", "is_raised"),
+    [
+        (OSError(errno.ENOSPC, "No space left"), True),
+        (MemoryError(), True),
+        (TimeoutError("a model's own"), False),
+        (ZeroDivisionError("a model's own"), False),
+    ],
+)
+def test_whose_trouble_an_error_is(reference, monkeypatch, error, is_raised):
+    folder, plan, _, _ = reference
+
+    def fails(*_args, **_more):
+        raise error
+
+    monkeypatch.setattr("fedcore.execute.train", fails)
+    job = plan.train_jobs(9, plan.initial.params, plan.federation.ids[:1])[0]
+    if is_raised:
+        with pytest.raises(type(error)):
+            execute(job, Store(folder / "store"), folder / "cache")
+    else:
+        outcome = execute(job, Store(folder / "store"), folder / "cache")
+        assert isinstance(outcome, Failed) and "a model's own" in outcome.reason
 
 
 def test_a_killed_worker_costs_only_its_client_again(reference, tmp_path):

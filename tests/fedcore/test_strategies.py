@@ -24,7 +24,7 @@ def run(algorithm, deltas, start=0.0):
     return params["w"][0]
 
 
-# Redone by hand: Reddi et al. 2021, algorithm 2; eta 0.1, tau 0.1, v_0 = tau^2 = 0.01, deltas 1, -2.
+# Redone by hand: Reddi et al. 2021, algorithm 2; eta 0.1, tau 0.1, v_0 tau^2, deltas 1, -2.
 # adagrad: v 1.01, 5.01; beta_1 0.  adam (beta .9, .99): m .1, -.11; v .0199, .059701.
 # yogi: v .01-.01*1*sign(.01-1)=.02; then .02-.01*4*sign(.02-4)=.06.
 HAND = [
