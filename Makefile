@@ -17,7 +17,7 @@ demo: $(INSTALLED) ## a whole federated run on real digits, through the local st
 	@$(BIN)/fedloom demo
 
 test: $(INSTALLED) ## every test; PYTEST_ARGS='-m "not stack and not slow"' for the quick ones
-	$(BIN)/python -m pytest -rs $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -rs -n 2 --dist loadgroup $(PYTEST_ARGS)
 
 lint: $(INSTALLED) ## ruff, types of fedcore, the layers
 	$(BIN)/ruff check .
@@ -39,7 +39,7 @@ deploy: $(INSTALLED) ## brings the stack up and registers the deployments of pre
 
 coverage: $(INSTALLED) ## the tests with coverage of fedcore; fails under 90 %
 	$(BIN)/python -m coverage erase
-	$(BIN)/python -m pytest -q -rs --cov --cov-report=term $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -q -rs -n 2 --dist loadgroup --cov --cov-report=term $(PYTEST_ARGS)
 
 format: $(INSTALLED) ## let ruff put the code in order
 	$(BIN)/ruff check --fix .

@@ -36,8 +36,9 @@ def rounds_to(history: Mapping[int, Mapping[str, Any]], target: float = TARGET) 
 
 def until_target(run: Run, name: str, rate: float, limit: int, stride: int = 4) -> Measured:
     """Extends a run by ``stride`` rounds until it gets there; earlier rounds come from the memo."""
+    changes = {"training.learning_rate": rate, "rounds.keep_updates": "all"}
     for count in [*range(stride, limit, stride), limit]:
-        measured = run(config_of(name, {"training.learning_rate": rate, "rounds.count": count}))
+        measured = run(config_of(name, changes | {"rounds.count": count}))
         best = max(at["test"]["accuracy"] for at in measured.history.values())
         print(f"{name} lr {rate} round {count}: best {best:.4f}", flush=True)
         if rounds_to(measured.history):

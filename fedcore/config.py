@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from fedcore.audit.settings import AuditSettings
+from fedcore.config_errors import explain
 from fedcore.data.settings import DataSettings, Digits
 from fedcore.digests import digest_json
 from fedcore.models.settings import MlpSettings, ModelSettings
@@ -110,6 +111,24 @@ class RunConfig(Settings):
     registry: RegistrySettings = Field(default_factory=RegistrySettings)
     speed: SpeedSettings = Field(default_factory=SpeedSettings)
 
+    @model_validator(mode="after")
+    def _rounds_can_stand(self) -> RunConfig:
+        """What the sections alone show; the rest is checked once the data are known."""
+        clients = getattr(self.partition, "clients", None)
+        cohort = getattr(self.participation, "cohort_size", None)
+        if clients is not None and cohort is not None and cohort > clients:
+            raise ValueError(
+                f"participation.cohort_size={cohort} is more than partition.clients={clients}; "
+                "lower it or take more clients."
+            )
+        asked = cohort or clients
+        if asked is not None and self.rounds.min_clients > asked:
+            raise ValueError(
+                f"rounds.min_clients={self.rounds.min_clients} is more than the {asked} clients "
+                "that a round asks, so that no round could stand; lower it."
+            )
+        return self
+
     @property
     def digest(self) -> str:
         """SHA-256 of everything but ``speed``."""
@@ -149,7 +168,7 @@ def make_config(
     try:
         return RunConfig.model_validate(merged)
     except ValidationError as error:
-        lines = [f"  {_where(e['loc'])}: {e['msg']} (got {_shown(e)})" for e in error.errors()]
+        lines = [f"  {explain(RunConfig, one)}" for one in error.errors()]
         raise ConfigError("\n".join([f"{source} is not a valid run configuration:", *lines])) from (
             None
         )
@@ -166,7 +185,7 @@ def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
         values = yaml.load(path.read_text(encoding="utf-8"), _StrictLoader)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}.") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path} must hold sections such as data: and model:, not {values!r}")
@@ -184,7 +203,12 @@ def parse_overrides(pairs: list[str]) -> dict[str, Any]:
         key, equals, value = pair.partition("=")
         if not equals or not key:
             raise ConfigError(f"override {pair!r} must read dotted.key=value, e.g. rounds.count=3.")
-        overrides[key] = yaml.safe_load(value)
+        try:
+            overrides[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(
+                f"override {pair!r}: the value is not YAML; quote it, e.g. {key}='\"...\"'."
+            ) from error
     return overrides
 
 
@@ -217,12 +241,3 @@ def _dumped(value: Any) -> Any:
     if isinstance(value, Settings):
         return value.model_dump(mode="json")
     raise TypeError(f"{type(value).__name__} has no place in a configuration")
-
-
-def _where(location: tuple[int | str, ...]) -> str:
-    return ".".join(str(part) for part in location) or "top level"
-
-
-def _shown(error: Any) -> str:
-    text = repr(error["input"])
-    return text if len(text) <= 80 else text[:77] + "..."

@@ -6,6 +6,7 @@ import errno
 import json
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -48,9 +49,8 @@ def execute(job: ClientJob, store: Store, cache: Path) -> ClientOutcome:
     and is raised: a full disk, a missing or altered blob of the store, no memory, other sources
     than those that planned the job.
     """
-    remembered = memo.recall(store, job.key)
-    if remembered is not None:
-        return Done(job.client, job.key, remembered.result, True, remembered.seconds)
+    if (done := remembered(job, store)) is not None:
+        return done
     _require_same_code(job)
     started = time.monotonic()
     try:
@@ -64,6 +64,12 @@ def execute(job: ClientJob, store: Store, cache: Path) -> ClientOutcome:
     done = Done(job.client, job.key, result, seconds=round(time.monotonic() - started, 3))
     memo.remember(store, done)
     return done
+
+
+def remembered(job: ClientJob, store: Store) -> Done | None:
+    """The job's outcome from the memo, under this job's client, or None."""
+    done = memo.recall(store, job.key)
+    return None if done is None else replace(done, client=job.client)
 
 
 class OtherCode(RuntimeError):
@@ -157,6 +163,7 @@ def _prepared(job: ClientJob, params: Mapping[str, np.ndarray]) -> tuple[Any, Ta
         task,
         tuple(settings["input_shape"]),
         settings["init_seed"],
+        settings["model"],
     )
     load_trainable(model, params)
     return model, task, preprocess_from_json(settings["preprocess"])

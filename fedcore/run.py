@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from fedcore.audit.audit import audit, audit_partition, require_passed
+from fedcore.audit.report import AuditReport
 from fedcore.chain import Chain, RoundRecord
 from fedcore.config import RunConfig
+from fedcore.data.dataset import Dataset
 from fedcore.digests import digest_arrays
 from fedcore.engines.engine import ClientEngine
 from fedcore.evaluation import HIGHER_IS_BETTER
@@ -17,6 +19,8 @@ from fedcore.events import Emit, Event, silent
 from fedcore.federation import CENTRAL
 from fedcore.outcomes import Done, Evaluation
 from fedcore.partition.make import make_partition
+from fedcore.partition.manifest import to_parquet
+from fedcore.partition.picture import class_picture
 from fedcore.plan import RunPlan, prepare
 from fedcore.refs import Ref
 from fedcore.rounds import EvaluationFailed, evaluate_model, run_rounds
@@ -64,16 +68,40 @@ def run_federated(
     dataset = config.data.load(data_folder)
     report = require_passed(audit(dataset, config.audit))
     emit(Event("stage", message="partition"))
-    partition = make_partition(dataset, config.partition, config.seed, report.exclusions)
-    require_passed(audit_partition(dataset, partition, config.audit, report.exclusions))
-    plan = prepare(config, dataset, partition, store)
-    chain = Chain(store, run_id)
-    chain.begin(plan.header())
+    plan, chain = begin(config, dataset, report, store, run_id)
+    for message in (*(finding.message for finding in report.findings), *plan.warnings):
+        emit(Event("warning", message=message))
     emit(Event("stage", message="rounds", rounds=config.rounds.count))
     for _ in run_rounds(plan, chain, engine, emit):
         pass
     emit(Event("stage", message="evaluation"))
     return plan, conclude(plan, chain, engine, emit)
+
+
+def begin(
+    config: RunConfig, dataset: Dataset, report: AuditReport, store: Store, run_id: str
+) -> tuple[RunPlan, Chain]:
+    """Divides an audited data set, checks that, and begins the run's chain.
+
+    Audit, warnings, partition manifest and its picture are kept beside the chain. The header comes
+    last: a run that has begun has everything.
+
+    Raises:
+      DataAuditFailed: the partition is wrong.
+      ValueError: settings that cannot work on this data.
+      ChainBroken: the run began with another plan.
+    """
+    partition = make_partition(dataset, config.partition, config.seed, report.exclusions)
+    require_passed(audit_partition(dataset, partition, config.audit, report.exclusions))
+    plan = prepare(config, dataset, partition, store)
+    chain = Chain(store, run_id)
+    manifest = store.put(to_parquet(partition), "manifest")
+    picture = store.put(class_picture(dataset, partition), "picture")
+    chain.annotate("audit", report.to_json())
+    chain.annotate("warnings", list(plan.warnings))
+    chain.annotate("partition", {"manifest": vars(manifest), "picture": vars(picture)})
+    chain.begin(plan.header())
+    return plan, chain
 
 
 def conclude(plan: RunPlan, chain: Chain, engine: ClientEngine, emit: Emit = silent) -> RunResult:

@@ -172,10 +172,15 @@ def _write_local(path: Path, data: bytes, *, exclusive: bool) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f"{TEMPORARY}{secrets.token_hex(8)}"
     try:
-        with open(temporary, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        _write_whole(temporary, data)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OSError(
+            error.errno,
+            f"{error.strerror}: {len(data)} bytes for {path.parent}. Free space or mend the folder "
+            "and run again: what is finished is kept",
+        ) from error
+    try:
         if exclusive:
             try:
                 os.link(temporary, path)
@@ -190,3 +195,10 @@ def _write_local(path: Path, data: bytes, *, exclusive: bool) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _write_whole(temporary: Path, data: bytes) -> None:
+    with open(temporary, "xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())

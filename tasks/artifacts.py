@@ -27,8 +27,8 @@ def model_facts(plan: RunPlan) -> dict[str, Any]:
     memory = estimate_memory(model, plan.input_shape, config.training.batch_size, moments)
     return {
         "parameters": f"{count.total:,} ({count.trainable:,} trained and sent)",
-        "update size": f"{4 * count.trainable / 1e6:.2f} MB",
-        "memory of a training step": f"{memory.total / 1e6:.0f} MB",
+        "update size": _size(4 * count.trainable),
+        "memory of a training step": _size(memory.total),
     }
 
 
@@ -76,6 +76,14 @@ def show_report(markdown: str, links: dict[str, str]) -> None:
     for text, link in links.items():
         key = "".join(c if c.isalnum() else "-" for c in text.lower())
         create_link_artifact(link=link, link_text=text, key=key)
+
+
+def _size(num_bytes: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if num_bytes < 1000:
+            return f"{num_bytes:.3g} {unit}"
+        num_bytes /= 1000
+    return f"{num_bytes:.3g} GB"
 
 
 def _picture(chain: Chain) -> bytes:

@@ -11,11 +11,9 @@ from fedcore.audit.report import AuditReport
 from fedcore.chain import Chain
 from fedcore.config import RunConfig
 from fedcore.data.materialise import get_dataset, put_dataset
-from fedcore.partition.make import make_partition
-from fedcore.partition.manifest import to_parquet
-from fedcore.partition.picture import class_picture
-from fedcore.plan import RunPlan, prepare
+from fedcore.plan import RunPlan
 from fedcore.refs import Ref
+from fedcore.run import begin
 from tasks import home
 
 
@@ -29,17 +27,7 @@ def load_data(config: RunConfig) -> Ref:
 def make_plan(config: RunConfig, data: Ref, audit: dict[str, Any], run_id: str) -> None:
     """Divides the data and begins the run: its chain's header says what will run where."""
     store = home.store()
-    dataset = get_dataset(store, data)
-    exclusions = AuditReport.from_json(audit).exclusions
-    partition = make_partition(dataset, config.partition, config.seed, exclusions)
-    plan = prepare(config, dataset, partition, store)
-    chain = Chain(store, run_id)
-    manifest = store.put(to_parquet(partition), "manifest")
-    picture = store.put(class_picture(dataset, partition), "picture")
-    chain.annotate("audit", audit)
-    chain.annotate("warnings", list(plan.warnings))
-    chain.annotate("partition", {"manifest": vars(manifest), "picture": vars(picture)})
-    chain.begin(plan.header())  # last: a run that has begun has everything
+    begin(config, get_dataset(store, data), AuditReport.from_json(audit), store, run_id)
 
 
 def has_begun(run_id: str) -> bool:

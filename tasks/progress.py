@@ -47,6 +47,8 @@ def console_progress(rounds: int) -> Callable[[Event], None]:
             )
             scores = ", ".join(f"{k} {v:.4g}" for k, v in event.metrics.items())
             logger.info("round %d of %d: %s", event.round, event.rounds, scores or "not evaluated")
+        elif event.type == "warning":
+            logger.warning(event.message)
         elif event.type == "node_error":
             logger.warning("round %d: client %s: %s", event.round, event.client, event.message)
 

@@ -5,6 +5,16 @@ from pathlib import Path
 
 import pytest
 
+# Before torch is imported: two processes with two threads each are slower than one of each.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_collection_modifyitems(items):
+    """The stack is started once: its tests share one worker process."""
+    for item in items:
+        if item.get_closest_marker("stack"):
+            item.add_marker(pytest.mark.xdist_group("stack"))
+
 
 @pytest.fixture(scope="session")
 def fedloom_data() -> Path:

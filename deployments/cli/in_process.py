@@ -26,6 +26,8 @@ def run_here(config: RunConfig) -> None:
 
     def tell(event: Event) -> None:
         nonlocal progress
+        if event.type == "warning":
+            print(f"warning: {event.message}", flush=True)
         earlier, progress = progress, advance(progress, [event.to_json()])
         for line in narrate(earlier, progress, time.monotonic() - begun):
             print(line, flush=True)
@@ -45,6 +47,11 @@ def run_here(config: RunConfig) -> None:
     if out.is_terminal and progress.lines:
         out.print(rounds_table(progress.lines))
     out.print(f"run           {run_id}")
+    out.print(f"model of      round {result.chosen.round} of {len(result.records)}")
+    for split, measured in result.evaluation.items():
+        for name, value in measured["overall"].items():
+            if name != "num_examples":
+                out.print(f"{f'{split} {name}':<24} {value:.4f}")
     out.print(f"config digest {config.digest}", soft_wrap=True)
     out.print(f"final digest  {result.final_digest}", soft_wrap=True)
 

@@ -8,9 +8,10 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedcore.execute import execute_json
+from fedcore.execute import execute_json, remembered
 from fedcore.jobs import ClientJob
 from fedcore.outcomes import ClientOutcome, Failed, outcome_from_json
+from fedcore.store import Store
 from fedcore.training.pool import WorkerDied, WorkerPool
 
 
@@ -29,6 +30,8 @@ class PooledEngine:
 
     def do(self, job: ClientJob) -> ClientOutcome:
         """One job, waited for; a worker that dies twice on it is a failed client."""
+        if (done := remembered(job, Store(self.store_url))) is not None:
+            return done  # no worker has to start for it
         payload = {"job": job.to_json(), "store": self.store_url, "cache": str(self.cache)}
         try:
             return outcome_from_json(json.loads(self.pool.run(execute_json, json.dumps(payload))))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
@@ -49,23 +50,42 @@ def initialise(
 
 
 @lru_cache(maxsize=4)
-def _reused(settings: str, task: str, input_shape: tuple[int, ...], seed: int) -> nn.Module:
-    import json
-
+def _reused(
+    settings: str, task: str, input_shape: tuple[int, ...], seed: int, identity: str
+) -> nn.Module:
     parsed: ModelSettings = TypeAdapter(ModelSettings).validate_json(settings)
+    if canonical_json(parsed.identity()) != identity:
+        raise ValueError(
+            f"model kind={parsed.kind!r} is not the one that was planned: its checkpoint or source "
+            "changed since. Start the run again."
+        )
     return build_model(parsed, Task.from_json(json.loads(task)), input_shape, seed)
 
 
 def reusable_model(
-    settings: ModelSettings, task: Task, input_shape: tuple[int, ...], seed: int
+    settings: ModelSettings,
+    task: Task,
+    input_shape: tuple[int, ...],
+    seed: int,
+    identity: Mapping[str, Any],
 ) -> nn.Module:
     """As :func:`build_model`, kept in this process: a worker builds (and loads) a backbone once.
 
     Its trainable parameters are whatever the last user left: set all of them with
     :func:`fedcore.models.state.load_trainable` before use. Not for two threads at once.
+
+    Args:
+      identity: what the plan says the model is; another checkpoint under the same name is another.
+
+    Raises:
+      ValueError: the model is not the planned one, or see :func:`check_model`.
     """
     return _reused(
-        settings.model_dump_json(), canonical_json(task.to_json()), tuple(input_shape), seed
+        settings.model_dump_json(),
+        canonical_json(task.to_json()),
+        tuple(input_shape),
+        seed,
+        canonical_json(identity),
     )
 
 

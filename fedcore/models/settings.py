@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from fedcore.models import provided
 from fedcore.models.preprocess import ImagePreprocess, Preprocess, default_preprocess
 from fedcore.settings import Plugin, Settings
 
@@ -236,12 +237,17 @@ class TransformerSettings(Settings):
 class ModelPlugin(Plugin):
     """A model of another installed package (entry point group ``fedloom.models``).
 
-    The entry point is ``factory(task, input_shape, **options) -> nn.Module``.
+    The entry point is ``factory(task, input_shape, **options) -> nn.Module``. In a scope of
+    :func:`fedcore.models.provided.provided` it is the factory given there.
     """
+
+    def factory(self) -> Any:
+        """What makes the model."""
+        return provided.find(self.name) or self.load("fedloom.models")
 
     def preprocess(self, features: Mapping[str, Any]) -> Preprocess:
         """The factory's own ``preprocess(features)`` where it has one, else the default."""
-        own = getattr(self.load("fedloom.models"), "preprocess", default_preprocess)
+        own = getattr(self.factory(), "preprocess", default_preprocess)
         return own(features)
 
     def backbone_digest(self) -> str | None:
@@ -249,8 +255,9 @@ class ModelPlugin(Plugin):
         return None
 
     def identity(self) -> dict[str, Any]:
-        """JSON for job keys; the package's sources are in the key's code part."""
-        return self.model_dump(mode="json")
+        """JSON for job keys; an installed package's sources are in the key's code part."""
+        source = provided.source_digest(self.name)
+        return self.model_dump(mode="json") | ({"source": source} if source else {})
 
     def build(self, task: Task, input_shape: tuple[int, ...]) -> nn.Module:
         """What the factory makes.
@@ -260,7 +267,7 @@ class ModelPlugin(Plugin):
         """
         from torch import nn
 
-        model = self.load("fedloom.models")(task, input_shape, **self.options)
+        model = self.factory()(task, input_shape, **self.options)
         if not isinstance(model, nn.Module):
             raise ValueError(
                 f"plugin name={self.name!r} made a {type(model).__name__}; "

@@ -256,7 +256,7 @@ def test_a_failed_evaluation_of_a_client_is_told_and_of_the_central_data_stops(m
         ({"rounds": {"min_clients": 5}}, "min_clients=5 is more than the 4 clients"),
         (
             {"participation": {"kind": "fixed", "cohort_size": 9}},
-            "cohort_size=9 is more than the 4 clients",
+            r"cohort_size=9 is more than partition\.clients=4",
         ),
         (
             {"participation": {"kind": "fixed", "cohort_size": 2}, "rounds": {"min_clients": 3}},

@@ -5,6 +5,7 @@ import os
 import signal
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from fedcore.audit.audit import DataAuditFailed
@@ -13,6 +14,7 @@ from fedcore.config import make_config
 from fedcore.engines.in_process import InProcessEngine
 from fedcore.engines.pooled import PooledEngine
 from fedcore.execute import OtherCode, _cached_shard, execute
+from fedcore.models.provided import provided
 from fedcore.outcomes import Failed
 from fedcore.run import run_federated
 from fedcore.store import BlobAltered, Store
@@ -185,3 +187,24 @@ def test_an_audit_error_stops_before_any_training(tmp_path):
     with pytest.raises(DataAuditFailed, match="fewer than 10000 samples in train"):
         run(tmp_path, **{"audit.min_class_support": 10_000})
     assert not (tmp_path / "store" / "runs").exists()
+
+
+def wide(task, input_shape, width=4):
+    """A model from Python."""
+    from torch import nn
+
+    size = int(np.prod(input_shape))
+    return nn.Sequential(nn.Linear(size, width), nn.Tanh(), nn.Linear(width, task.num_outputs))
+
+
+def test_any_module_from_python_trains_in_this_process(tmp_path):
+    changes = {"model": {"kind": "plugin", "name": "wide", "options": {"width": 6}}}
+    config = make_config({**SECTIONS, **changes})
+    store = Store(tmp_path / "store")
+    engine = InProcessEngine(store, tmp_path / "cache")
+    with provided(wide=wide):
+        plan, result = run_federated(config, store=store, engine=engine, run_id="run")
+    assert store.get_arrays(result.chosen.model)["0.weight"].shape == (6, 64)
+    assert len(plan.identity["model"]["source"]) == 64
+    with pytest.raises(ValueError, match="name='wide' is not an installed entry point"):
+        run_federated(config, store=store, engine=engine, run_id="outside")

@@ -67,7 +67,7 @@ def test_a_full_disk_leaves_nothing_visible(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(OSError, match=r"No space left on device: 1000 bytes for .* is kept"):
         store.put(b"x" * 1000, "model")
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
 

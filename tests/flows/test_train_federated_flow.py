@@ -1,5 +1,6 @@
 """train-federated on the real stack: parity, memo, what fails, what the operator sees."""
 
+import errno
 import json
 import time
 import uuid
@@ -152,7 +153,7 @@ def test_an_audit_error_fails_the_run_before_training_with_one_sentence(on_stack
 
 def test_a_wrong_parameter_fails_with_its_place_and_rule(on_stack):
     state, _ = train(SMALL, **{"rounds.cuont": 3})
-    assert state.is_failed() and "rounds.cuont: Extra inputs are not permitted" in state.message
+    assert state.is_failed() and "rounds.cuont: unknown key; did you mean count" in state.message
 
 
 def test_mlflow_down_loses_no_training_and_a_retry_logs_it(stack, on_stack, monkeypatch):
@@ -173,3 +174,15 @@ def test_mlflow_down_loses_no_training_and_a_retry_logs_it(stack, on_stack, monk
     assert state.is_completed(), state.message
     assert state.result()["mlflow_run"]
     assert [r.digest for r in records(on_stack, run_id)] == before
+
+
+def test_a_full_disk_fails_the_run_and_not_the_client(on_stack, monkeypatch):
+    from tasks.client_round import Site
+
+    def full(_site, _job):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Site, "do", full)
+    state, run_id = train(SMALL)
+    assert state.is_failed() and "No space left on device" in state.message
+    assert records(on_stack, run_id) == []
