@@ -31,9 +31,12 @@ def test_the_seed_decides_the_first_model_and_nothing_else_does() -> None:
 
 def test_a_reused_model_is_the_same_module() -> None:
     settings = MlpSettings(hidden=(3,))
-    model = reusable_model(settings, BINARY, (4,), 0)
-    assert model is reusable_model(MlpSettings(hidden=(3,)), BINARY, (4,), 0)
-    assert model is not reusable_model(settings, BINARY, (4,), 1)
+    identity = settings.identity()
+    model = reusable_model(settings, BINARY, (4,), 0, identity)
+    assert model is reusable_model(MlpSettings(hidden=(3,)), BINARY, (4,), 0, identity)
+    assert model is not reusable_model(settings, BINARY, (4,), 1, identity)
+    with pytest.raises(ValueError, match="is not the one that was planned"):
+        reusable_model(settings, BINARY, (4,), 0, {"kind": "another"})
     assert _digest(model) == _digest(build_model(settings, BINARY, (4,), 0))
 
 
