@@ -14,7 +14,7 @@ from fedcore.report.bootstrap import Interval, bootstrap_interval
 from fedcore.report.weighted import weighted_metrics
 from fedcore.rng import stream
 
-HEADER = ("", "accuracy", "AUC", "balanced accuracy", "chosen rounds", "seconds a run")
+HEADER = ("", "accuracy", "AUC", "balanced accuracy", "chosen rounds", "training, s")
 
 
 def line(name: str, runs: Sequence[Measured]) -> list[Any]:
