@@ -11,7 +11,7 @@ import typer
 from deployments.cli.config import Overrides
 from deployments.cli.screen import fail, out, reasons_for, steps
 from deployments.cli.stack import ensure_up, require_up
-from deployments.stack.stack import Stack, StackError, environment
+from deployments.stack.stack import Stack, StackError, data_environment, environment
 
 if TYPE_CHECKING:
     from fedcore.config import RunConfig
@@ -57,6 +57,12 @@ def demo() -> None:
 
     Brings the stack up, registers the deployments, starts `train-federated/demo` on the worker and
     follows it.
+
+    Examples:
+
+        fedloom demo
+
+        FEDLOOM_HOME=/data/fedloom fedloom demo
     """
     from deployments.steps import PROJECT
     from fedcore.config import ConfigError, load_config
@@ -69,7 +75,10 @@ def demo() -> None:
 def follow(
     run_id: Annotated[str, typer.Argument(metavar="RUN", help="Id of the flow run.")],
 ) -> None:
-    """Follow a run that was started elsewhere, in Prefect's console for example."""
+    """Follow a run that was started elsewhere, in Prefect's console for example.
+
+    Example: `fedloom follow 1c0076ac-c10d-4f4f-bf8f-ef1f6d8e8124`
+    """
     conclude(require_up(), run_id)
 
 
@@ -111,7 +120,7 @@ def run_through_stack(config: RunConfig, *, detach: bool = False) -> None:
 def start_run(stack: Stack, deployment: str, parameters: dict[str, Any]) -> str:
     """Ask the worker for a run of a deployment; returns the flow run's id.
 
-    It works in the folder where this command was given, so that relative paths mean the same.
+    It works in the folder and with the data sets of this command, so that paths mean the same.
     """
     # Before Prefect is imported: it reads its settings from here.
     os.environ.update(environment(stack))
@@ -122,9 +131,18 @@ def start_run(stack: Stack, deployment: str, parameters: dict[str, Any]) -> str:
         parameters=parameters,
         timeout=0,
         as_subflow=False,
-        job_variables={"working_dir": str(Path.cwd())},
+        job_variables=job_variables(),
     )
     return str(flow_run.id)
+
+
+def job_variables() -> dict[str, Any]:
+    """What the worker's process for a run started here has in common with this one.
+
+    Prefect lays ``env`` over the worker's own environment; what is unset here stays as it was when
+    the stack was started.
+    """
+    return {"working_dir": str(Path.cwd()), "env": data_environment()}
 
 
 def conclude(stack: Stack, flow_run_id: str) -> None:

@@ -6,9 +6,8 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
-from deployments.stack.stack import LOOPBACK, POOL, Stack, environment
+from deployments.stack.stack import LOOPBACK, POOL, Stack, data_environment, environment
 
 RUNS_AT_ONCE = 2
 
@@ -68,8 +67,6 @@ def service_environment(stack: Stack, outer: Mapping[str, str] = os.environ) -> 
     kept = {
         key: value for key, value in outer.items() if not key.startswith(("PREFECT_", "MLFLOW_"))
     }
-    if data := kept.get("FEDLOOM_DATA"):
-        kept["FEDLOOM_DATA"] = str(Path(data).expanduser().resolve())
     database = stack.home / "prefect" / "prefect.db"
     # By default events are written one at a time: 20 task runs a second. These settings: 95.
     recorders = {
@@ -83,6 +80,7 @@ def service_environment(stack: Stack, outer: Mapping[str, str] = os.environ) -> 
     }
     return {
         **kept,
+        **data_environment(kept),
         **environment(stack),
         **recorders,
         "PYTHONUNBUFFERED": "1",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -72,6 +73,15 @@ def environment(stack: Stack) -> dict[str, str]:
         "PREFECT_HOME": str(stack.home / "prefect"),
         "MLFLOW_TRACKING_URI": stack.mlflow_url,
     }
+
+
+def data_environment(outer: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Where whoever asks for a run has data sets, as a full path, and whether to keep off the
+    Hugging Face hub: what a run needs to know of ``outer``. What is not set there is left out."""
+    seen = {name: outer[name] for name in ("FEDLOOM_DATA", "HF_HUB_OFFLINE") if outer.get(name)}
+    if data := seen.get("FEDLOOM_DATA"):
+        seen["FEDLOOM_DATA"] = str(Path(data).expanduser().resolve())
+    return seen
 
 
 def read_stack(home: Path) -> Stack | None:

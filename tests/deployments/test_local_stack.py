@@ -87,10 +87,14 @@ def test_prefects_own_command_starts_a_deployment_from_any_folder(stack, tmp_pat
     assert "round 1 of 1" in followed.stdout
 
 
-def test_a_failed_run_ends_with_its_reason(stack, tmp_path):
-    done = command(stack, "fedloom", "run", DEMO, "-o", "partition.clients=9999", cwd=tmp_path)
+def test_a_failed_run_ends_with_its_reason_and_saw_the_callers_data_folder(stack, tmp_path):
+    changes = ("data.kind=table", "data.path=absent.csv", "data.label=ill", "data.numeric=[age]")
+    overrides = [word for change in changes for word in ("-o", change)]
+    done = command(
+        stack, "fedloom", "run", DEMO, *overrides, cwd=tmp_path, FEDLOOM_DATA="hospital-data"
+    )
     assert done.returncode == 1
-    assert "9999" in done.stderr
+    assert f"there is nothing at {tmp_path / 'hospital-data' / 'absent.csv'}" in done.stderr
     assert f"{stack.prefect_ui_url}/runs/flow-run/" in done.stderr
 
 

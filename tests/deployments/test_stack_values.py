@@ -4,6 +4,7 @@ import socket
 import pytest
 from supervisor.options import ServerOptions
 
+from deployments.cli.run import job_variables
 from deployments.stack.ports import choose_port, describe_holder, is_free
 from deployments.stack.services import service_environment, services
 from deployments.stack.stack import (
@@ -77,6 +78,18 @@ def test_services_see_this_stack_and_no_other(tmp_path):
     assert seen["FEDLOOM_DATA"] == str(tmp_path / "sets")
     assert seen["HF_HUB_OFFLINE"] == "1"
     assert not any("elsewhere" in value for value in seen.values())
+
+
+def test_a_run_sees_the_data_of_whoever_asks_for_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FEDLOOM_DATA", "sets")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    env = {"FEDLOOM_DATA": str(tmp_path / "sets"), "HF_HUB_OFFLINE": "1"}
+    assert job_variables() == {"working_dir": str(tmp_path), "env": env}
+    # What is unset or empty here must not hide what the stack was started with.
+    monkeypatch.setenv("FEDLOOM_DATA", "")
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    assert job_variables()["env"] == {}
 
 
 def test_all_services_listen_on_loopback_only(tmp_path):
