@@ -13,6 +13,8 @@ from fedcore.data.checksum import md5_of
 from fedcore.data.dataset import Split
 from fedcore.task import Task, TaskKind
 
+# What provenance says of the source of a user's own data.
+OWN = "own data"
 SplitName = Literal["train", "val", "test"]
 Name = Annotated[
     str,
@@ -107,7 +109,7 @@ def own_provenance(
     """Provenance of a user's own data: no folders, only names and checksums."""
     sizes = {name: size if limit is None else min(size, limit) for name, size in declared.items()}
     return {
-        "source": "own data",
+        "source": OWN,
         "licence": licence or "not stated",
         "files": [dict(file) for file in files],
         **({"declared": sizes} if sizes else {}),

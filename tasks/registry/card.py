@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fedcore.data.own import OWN
 from fedcore.evaluation import HIGHER_IS_BETTER, summarise
 from fedcore.report.bootstrap import Interval
 from fedcore.report.tables import cell, markdown_table
@@ -133,13 +134,16 @@ def _line(row: Row) -> list[object]:
 
 
 def _reproduce(run: FinishedRun, mlflow_run_id: str) -> str:
+    source = (run.header["identity"].get("provenance") or {}).get("source")
+    own = "First set FEDLOOM_DATA to the folder that holds the data. " if source == OWN else ""
     return (
         "```\n"
+        'eval "$(fedloom stack env)"\n'
         f"mlflow artifacts download --run-id {mlflow_run_id} "
         f"--artifact-path {CONFIG} --dst-path .\n"
         f"fedloom run {CONFIG}\n"
         "```\n"
-        f"It ends with final digest `{run.model_digest[:12]}` on the same code "
+        f"{own}It ends with final digest `{run.model_digest[:12]}` on the same code "
         f"(`{run.tags[tags.CODE_DIGEST][:12]}`), data, device kind and torch release."
     )
 

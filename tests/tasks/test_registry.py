@@ -18,11 +18,13 @@ from packaging.requirements import Requirement
 import fedcore
 from fedcore import rng, tensors
 from fedcore.data.encoding import TableEncoding
+from fedcore.data.own import own_provenance
 from fedcore.digests import digest_arrays, digest_bytes, digest_json
 from fedcore.task import Task, TaskKind
 from tasks.registry import tags
 from tasks.registry.artifacts import read_run
-from tasks.registry.champion import score_intervals
+from tasks.registry.card import model_card
+from tasks.registry.champion import Comparison, score_intervals
 from tasks.registry.connection import RegistryUnavailable, registry
 from tasks.registry.entities import MAX_PARAM_VALUE, flatten_config, metric_values
 from tasks.registry.finished_run import AuditFiles, CentralScores, FinishedRun
@@ -312,6 +314,7 @@ def test_a_version_is_a_challenger_with_tags_signature_example_and_card(publishe
         "| accuracy | 0.800 | 0.",
         "0.800 (hungary)",
         "## Data audit\n\nNo finding.",
+        '```\neval "$(fedloom stack env)"\nmlflow artifacts download',
         f"--run-id {found.run_id}",
         "fedloom run config.yaml",
         "none (not private)",
@@ -324,6 +327,14 @@ def test_a_version_is_a_challenger_with_tags_signature_example_and_card(publishe
     assert about.load_input_example(str(folder)).to_dict("records") == [
         {"age": 0.0, "chol": 0.0, "cp": "1"}
     ]
+
+
+def test_the_card_of_own_data_says_where_it_is_looked_for():
+    run = finished()
+    none_yet = Comparison(None)
+    assert "FEDLOOM_DATA" not in model_card(run, none_yet, "0", MAX_DESCRIPTION)
+    run.header["identity"]["provenance"] = own_provenance([], "", {})
+    assert "First set FEDLOOM_DATA to the" in model_card(run, none_yet, "0", MAX_DESCRIPTION)
 
 
 def test_the_challenger_is_compared_with_the_champion(with_champion):
@@ -577,6 +588,7 @@ def link_distributions(site, requirements):
                 (site / name).symlink_to(found.locate_file(name))
 
 
+@pytest.mark.slow
 def test_versions_load_where_only_their_requirements_are_installed(server, tmp_path):
     """Python without its site-packages (-I -S: no project, no editable install) and with nothing
     but the distributions that the folders' requirements name and those that these need."""
