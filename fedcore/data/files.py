@@ -37,7 +37,13 @@ def find_file(names: Sequence[str], folders: Sequence[Path]) -> Path | None:
 
 
 def find_or_download(
-    names: Sequence[str], folders: Sequence[Path], *, url: str, md5: str, may_download: bool
+    names: Sequence[str],
+    folders: Sequence[Path],
+    *,
+    url: str,
+    md5: str,
+    may_download: bool,
+    instead: str = "",
 ) -> Path:
     """The local file, or the one fetched from ``url`` into the first folder that can be written.
 
@@ -47,6 +53,7 @@ def find_or_download(
       url: where the source publishes the file.
       md5: its published checksum; a file found locally is checked by the caller.
       may_download: False keeps this process off the network.
+      instead: another file that the caller looks for first, for the message.
 
     Raises:
       DataNotFound: names the folders searched and how to get the file.
@@ -58,18 +65,20 @@ def find_or_download(
     searched = ", ".join(str(path) for path in folders)
     where = f"{' or '.join(names)} was not found in {searched}"
     way_out = (
-        f"Get {url} (md5 {md5}) and put it into one of these folders; "
+        f"(md5 {md5}){f', or {instead},' if instead else ''} and put it into one of these folders; "
         "FEDLOOM_DATA names the folder that holds all data sets."
     )
     if not may_download:
-        raise DataNotFound(f"{where}, and download=False. {way_out}")
+        raise DataNotFound(f"{where}, and download=False. Get {url} {way_out}")
     target = next((path for path in folders if _is_writable(path)), None)
     if target is None:
-        raise DataNotFound(f"{where}, and none of them can be written. {way_out}")
+        raise DataNotFound(f"{where}, and none of them can be written. Get {url} {way_out}")
     try:
         return download(url, target / names[0], md5)
     except DataNotFound as error:
-        raise DataNotFound(f"{where}, and {error} {way_out}") from error
+        raise DataNotFound(
+            f"{where}, and {error} Get it where there is a network {way_out}"
+        ) from error
 
 
 def user_path(path: str, folder: Path | None) -> Path:

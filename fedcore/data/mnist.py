@@ -179,7 +179,13 @@ def load_idx_dataset(
     if archive is not None:
         arrays, entries = _from_npz(archive, files)
     else:
-        arrays, entries = _from_idx(files, folders, url=url, may_download=settings.download)
+        arrays, entries = _from_idx(
+            files,
+            folders,
+            url=url,
+            may_download=settings.download,
+            instead=f"{name}.npz, which holds all {len(files)} files",
+        )
     task = Task(TaskKind.MULTICLASS, labels)
     official = {
         split: Split(arrays[f"x_{split}"][..., None], arrays[f"y_{split}"].astype(np.int64))
@@ -214,7 +220,12 @@ def _from_npz(
 
 
 def _from_idx(
-    files: Sequence[IdxFile], folders: Sequence[Path], *, url: str, may_download: bool
+    files: Sequence[IdxFile],
+    folders: Sequence[Path],
+    *,
+    url: str,
+    may_download: bool,
+    instead: str,
 ) -> tuple[Mapping[str, np.ndarray], list[dict[str, Any]]]:
     arrays, entries = {}, []
     for file in files:
@@ -224,6 +235,7 @@ def _from_idx(
             url=f"{url}{file.name}.gz",
             md5=file.gzip_md5,
             may_download=may_download,
+            instead=instead,
         )
         arrays[file.npz_name] = read_idx(path)
         entries.append(verify_md5(path, file.md5, actual=idx_md5(arrays[file.npz_name])))

@@ -63,9 +63,16 @@ def test_download_of_another_file_keeps_nothing(server, tmp_path):
 
 
 def test_download_refused_by_server_keeps_nothing(server, tmp_path):
-    with pytest.raises(DataNotFound, match=r"other.npz could not be fetched.*404.*put it at"):
+    with pytest.raises(DataNotFound, match=r"other.npz could not be fetched .*404"):
         download(f"{server}/other.npz", tmp_path / "other.npz", MD5)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_failed_download_leaves_no_folder_that_it_made(server, tmp_path):
+    (tmp_path / "data").mkdir()
+    with pytest.raises(DataNotFound):
+        download(f"{server}/other.npz", tmp_path / "data" / "mnist" / "raw" / "x", MD5)
+    assert [path.name for path in tmp_path.rglob("*")] == ["data"]
 
 
 def test_failed_download_leaves_the_older_file(server, tmp_path):
@@ -111,14 +118,18 @@ def test_no_file_and_no_network_says_where_and_how(tmp_path, monkeypatch, may_do
             url="http://127.0.0.1:1/set.npz",
             md5=MD5,
             may_download=may_download,
+            instead="whole.npz",
         )
     message = str(caught.value)
     for part in (
         f"set.npz or set.zip was not found in {folders[0]}, {folders[1]}",
-        f"Get http://127.0.0.1:1/set.npz (md5 {MD5})",
+        f"(md5 {MD5}), or whole.npz, and put it into one of these folders",
         "FEDLOOM_DATA",
     ):
         assert part in message
+    for once in ("http://127.0.0.1:1/set.npz", " put it ", "Get "):
+        assert message.count(once) == 1
+    assert list(tmp_path.iterdir()) == []
     assert ("download=False" in message) is not may_download
 
 

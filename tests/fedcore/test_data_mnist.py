@@ -102,6 +102,8 @@ def test_no_file_says_where(tmp_path, monkeypatch):
     monkeypatch.setattr(mnist, "DEBIAN_FASHION", "/nowhere")
     with pytest.raises(DataNotFound, match=r"train-images-idx3-ubyte.gz or .*fashion-mnist"):
         FashionMNIST(download=False).load(tmp_path)
+    with pytest.raises(DataNotFound, match=r", or mnist\.npz, which holds all 4 files, and put it"):
+        MNIST(download=False).load(tmp_path)
 
 
 def test_real_fashion_mnist():
