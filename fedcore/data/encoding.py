@@ -66,6 +66,18 @@ class TableEncoding:
         self._check_columns(frame)
         return np.logical_not(frame[list(self.columns)].isna().to_numpy()).all(axis=1)
 
+    def told_missing(self, frame: pd.DataFrame) -> str:
+        """How many rows miss a value, and where the first one does; empty when none does."""
+        complete = self.complete(frame)
+        if complete.all():
+            return ""
+        row = int(np.flatnonzero(~complete)[0])
+        empty = [name for name in self.columns if frame[name].isna().iloc[row]]
+        return (
+            f"{int((~complete).sum())} of {len(frame)} rows have missing values, the first is "
+            f"row {row} in {empty}"
+        )
+
     def encode(self, frame: pd.DataFrame) -> np.ndarray:
         """(n, d) float32 of raw rows; columns by name, in any order, others are not looked at.
 
@@ -73,14 +85,10 @@ class TableEncoding:
           ValueError: a column is missing, holds no number where one is needed, or holds an unknown
             category or (unless ``indicate``) a missing value; names column, row and value.
         """
-        complete = self.complete(frame)
-        if self.missing != "indicate" and not complete.all():
-            row = int(np.flatnonzero(~complete)[0])
-            empty = [name for name in self.columns if frame[name].isna().iloc[row]]
+        if self.missing != "indicate" and (incomplete := self.told_missing(frame)):
             raise ValueError(
-                f"{int((~complete).sum())} of {len(frame)} rows have missing values, the first is "
-                f"row {row} in {empty}. Fill them or leave these rows out: the encoding was made "
-                f"with missing={self.missing!r}."
+                f"{incomplete}. Fill them or leave these rows out: the encoding was made with "
+                f"missing={self.missing!r}."
             )
         first = 1 if self.drop_first else 0
         outputs = [self._numbers(frame, name)[:, None] for name in self.numeric]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -110,6 +111,11 @@ class Table(Settings):
         frame = self._read(path)
         encoding = self._encoding(frame)
         complete = encoding.complete(frame)
+        if self.missing == "refuse" and not complete.all():
+            raise ValueError(
+                f"{path}: {encoding.told_missing(frame)}. Fill them, or set data.missing: drop or "
+                "indicate."
+            )
         if self.missing == "drop":
             frame = frame[complete].reset_index(drop=True)
         if frame.empty:
@@ -146,19 +152,26 @@ class Table(Settings):
 
         columns = [*self.numeric, *self.categorical, *self._not_inputs()]
         suffixes = [suffix.lower() for suffix in path.suffixes]
-        if suffixes[-1:] == [".parquet"]:
-            frame = pd.read_parquet(path)
-        elif ".csv" in suffixes[-2:]:
-            frame = pd.read_csv(
-                path, dtype=str, keep_default_na=False, na_values=list(self.missing_values)
-            )
-        else:
+        is_parquet = suffixes[-1:] == [".parquet"]
+        if not is_parquet and ".csv" not in suffixes[-2:]:
             raise ValueError(f"path={self.path!r}: a table is a .csv, .csv.gz or .parquet file.")
+        try:
+            if is_parquet:
+                frame = pd.read_parquet(path)
+            else:
+                frame = pd.read_csv(
+                    path, dtype=str, keep_default_na=False, na_values=list(self.missing_values)
+                )
+        except (ValueError, OSError, EOFError, zlib.error) as error:
+            what = "a parquet" if is_parquet else "a UTF-8 CSV"
+            raise ValueError(f"{path} cannot be read as {what} file: {error}") from error
         absent = [name for name in columns if name not in frame.columns]
         if absent:
             raise ValueError(
                 f"{path} has no columns {absent}; it has {[str(name) for name in frame.columns]}."
             )
+        if frame.empty:
+            raise ValueError(f"{path} has no rows, only column names.")
         return frame[columns]
 
     def _encoding(self, frame: pd.DataFrame) -> TableEncoding:

@@ -141,7 +141,9 @@ def test_missing_policies(folder):
     age = visits()["age"].astype(str)
     age[::4] = "?"
     change(folder, age=age)
-    with pytest.raises(ValueError, match=r"10 of 40 rows.*row 0 in \['age'\].*missing='refuse'"):
+    with pytest.raises(
+        ValueError, match=r"10 of 40 rows.*row 0 in \['age'\].*set data.missing: drop or"
+    ):
         Table(**COMMON).load(folder)
     nothing = {"test_fraction": 0, "val_fraction": 0}
     dropped = Table(**COMMON, missing="drop", **nothing).load(folder)
@@ -210,6 +212,23 @@ def test_files_unlike_their_description_are_refused(folder, settings, columns, m
 def test_senseless_settings_are_refused(settings, message):
     with pytest.raises(ValidationError, match=message):
         Table(**COMMON | settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("visits.csv", b"", "cannot be read as a UTF-8 CSV file: No columns"),
+        ("visits.csv", b"\x89PNG\r\n\x1a\n", "cannot be read as a UTF-8 CSV file"),
+        ("visits.csv", b"age,bmi,ward,ill,hospital\n", "has no rows, only column names"),
+        ("visits.csv.gz", b"age,bmi", "cannot be read as a UTF-8 CSV file"),
+        ("visits.parquet", b"age,bmi", "cannot be read as a parquet file"),
+    ],
+)
+def test_unreadable_files_are_named(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=message) as caught:
+        Table(**COMMON | {"path": name}).load(tmp_path)
+    assert str(caught.value).startswith(str(tmp_path / name))
 
 
 def test_other_files_are_refused(folder):
