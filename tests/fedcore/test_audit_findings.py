@@ -397,6 +397,22 @@ def test_partition_audit_warns_of_shared_content_and_of_test_samples_without_a_c
     assert report.findings[1].examples == ("train[0] at a = train[5] at b",)
 
 
+def test_partition_audit_names_owners_that_are_no_clients():
+    dataset = clean_table(["a", "b"])
+    test = dataset.splits["test"]
+    who = test.owners.astype("U20")
+    who[:3], who[3:10] = "only-here", "here-too"
+    partition = make_partition(changed(dataset, "test", owners=who), ByOwner(), 0)
+    (finding,) = audit_partition(
+        changed(dataset, "test", owners=who), partition, AuditSettings()
+    ).findings
+    assert finding.severity == "warning"
+    assert finding.message == (
+        "10 samples of test belong to no client: owners 'only-here' and 'here-too' have no "
+        "training samples."
+    )
+
+
 def test_what_the_audit_finds_in_real_sets(fedloom_data):
     from fedcore.data.settings import HeartDisease, MedMNIST
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from fedcore.audit.checks.duplicates import shared_content
 from fedcore.audit.finding import Finding, Severity
-from fedcore.audit.wording import EXAMPLES, count_of, place, places, splits_of
+from fedcore.audit.wording import EXAMPLES, count_of, have, listed, place, places, splits_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,10 +37,13 @@ def check_every_sample(table: pd.DataFrame) -> tuple[Finding, ...]:
     found = []
     dropped = table["is_dropped"].astype(bool)
     homeless = table[table["client"].isna() & ~dropped]
+    trained = set(table.loc[(table["split"] == "train") & table["client"].notna(), "owner"])
     for split in homeless["split"].unique():
         rows = homeless[homeless["split"] == split]
         verb = "belongs" if len(rows) == 1 else "belong"
-        message = f"{count_of(len(rows), 'sample')} of {split} {verb} to no client."
+        message = f"{count_of(len(rows), 'sample')} of {split} {verb} to no client"
+        absent = [owner for owner in rows["owner"].dropna().unique() if owner not in trained]
+        message += f": {_why_no_client(absent)}." if absent and split != "train" else "."
         severity: Severity = "error" if split == "train" else "warning"
         found.append(
             Finding("every-sample", severity, (str(split),), len(rows), message, places(rows))
@@ -54,6 +57,13 @@ def check_every_sample(table: pd.DataFrame) -> tuple[Finding, ...]:
             splits = tuple(str(split) for split in rows["split"].unique())
             found.append(Finding("every-sample", "error", splits, len(rows), message, places(rows)))
     return tuple(found)
+
+
+def _why_no_client(owners: list[str]) -> str:
+    more = len(owners) - EXAMPLES
+    names = [repr(owner) for owner in owners[:EXAMPLES]] + ([f"{more} more"] if more > 0 else [])
+    what = "owner" if len(owners) == 1 else "owners"
+    return f"{what} {listed(names)} {have(len(owners))} no training samples"
 
 
 def check_shared_by_clients(table: pd.DataFrame, *, noun: str) -> tuple[Finding, ...]:
