@@ -32,13 +32,22 @@ def init_config(
         fedloom init-config my.yaml
 
         fedloom init-config my.yaml -o data.kind=heart_disease -o partition.kind=by_owner
+
+        fedloom init-config my.yaml -o data.kind=table -o data.path=admissions.csv
     """
-    from deployments.cli.template import commented_yaml
+    from deployments.cli.template import (
+        CHANGE_ME,
+        commented_yaml,
+        say_how_to_give,
+        with_placeholders,
+    )
     from fedcore.config import ConfigError, make_config, parse_overrides
 
-    with reasons_for(ConfigError):
-        overrides = parse_overrides(override or [])
+    try:
+        overrides = with_placeholders(parse_overrides(override or []))
         text = commented_yaml(make_config({"name": "my-run"}, overrides))
+    except ConfigError as error:
+        fail(say_how_to_give(str(error)))
     if str(file) == "-":
         print(text, end="")
         return
@@ -49,7 +58,8 @@ def init_config(
         fail(f"{file} is there already. Name another file, or overwrite it with --force.")
     except OSError as error:
         fail(f"{file} cannot be written: {error.strerror}.")
-    out.print(f"{file} written. Next: fedloom validate {file}, then fedloom run {file}")
+    first = f"put your own names for {CHANGE_ME}, then " if CHANGE_ME in text else ""
+    out.print(f"{file} written. Next: {first}fedloom validate {file}, then fedloom run {file}")
 
 
 def validate(

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from deployments.cli import config, registry, run, stack, store
+from deployments.cli.command import Command
 
 app = typer.Typer(
     name="fedloom",
@@ -40,14 +41,14 @@ def fedloom(
     """
 
 
-app.command("demo", rich_help_panel="Run")(run.demo)
-app.command("run", rich_help_panel="Run")(run.run)
-app.command("follow", rich_help_panel="Run")(run.follow)
-app.command("deploy", rich_help_panel="Run")(run.deploy)
-app.command("init-config", rich_help_panel="Configure")(config.init_config)
-app.command("validate", rich_help_panel="Configure")(config.validate)
-app.command("report", rich_help_panel="Review")(registry.report)
-app.command("lineage", rich_help_panel="Review")(registry.lineage)
-app.command("promote", rich_help_panel="Review")(registry.promote)
+app.command("demo", cls=Command, rich_help_panel="Run")(run.demo)
+app.command("run", cls=Command, rich_help_panel="Run")(run.run)
+app.command("follow", cls=Command, rich_help_panel="Run")(run.follow)
+app.command("deploy", cls=Command, rich_help_panel="Run")(run.deploy)
+app.command("init-config", cls=Command, rich_help_panel="Configure")(config.init_config)
+app.command("validate", cls=Command, rich_help_panel="Configure")(config.validate)
+app.command("report", cls=Command, rich_help_panel="Review")(registry.report)
+app.command("lineage", cls=Command, rich_help_panel="Review")(registry.lineage)
+app.command("promote", cls=Command, rich_help_panel="Review")(registry.promote)
 app.add_typer(stack.app, name="stack", rich_help_panel="Operate")
 app.add_typer(store.app, name="store", rich_help_panel="Operate")

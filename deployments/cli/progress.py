@@ -26,6 +26,15 @@ class RoundLine:
     metrics: Mapping[str, float]
     seconds: float
     failed: tuple[str, ...] = ()
+    trained: int = 0
+
+    @property
+    def remark(self) -> str:
+        """What was unusual: clients that failed, or a draw of nobody."""
+        if self.failed:
+            return f"failed: {'; '.join(self.failed)}"
+        # Everybody who is asked trains, answers from the memo, or fails.
+        return "" if self.trained else "nobody drawn"
 
 
 @dataclass(frozen=True)
@@ -83,7 +92,7 @@ def _after(now: Progress, event: Mapping[str, Any]) -> Progress:
         case "node_error":
             return replace(now, failed=(*now.failed, f"{event['client']}: {event['message']}"))
         case "round_completed":
-            line = RoundLine(number, event["metrics"], event["seconds"], now.failed)
+            line = RoundLine(number, event["metrics"], event["seconds"], now.failed, now.trained)
             # A retried run tells its rounds again.
             kept = tuple(each for each in now.lines if each.round < number)
             return replace(now, round=number, rounds=rounds, lines=(*kept, line))
@@ -119,13 +128,13 @@ def rounds_table(lines: Iterable[RoundLine]) -> Table:
     """One row per finished round."""
     lines = list(lines)
     names = [name for name in SHOWN_METRICS if any(name in line.metrics for line in lines)]
-    has_failed = any(line.failed for line in lines)
+    has_remarks = any(line.remark for line in lines)
     titles = [name.replace("balanced_", "balanced ") for name in names]
-    table = Table("round", *titles, "seconds", *["failed"] * has_failed, box=None)
+    table = Table("round", *titles, "seconds", *[""] * has_remarks, box=None)
     for line in lines:
         values = [f"{line.metrics[n]:.4f}" if n in line.metrics else "" for n in names]
-        failed = [Text("; ".join(line.failed), style="red")] * has_failed
-        table.add_row(str(line.round), *values, f"{line.seconds:.1f}", *failed)
+        remark = [Text(line.remark, style="red" if line.failed else "")] * has_remarks
+        table.add_row(str(line.round), *values, f"{line.seconds:.1f}", *remark)
     return table
 
 
@@ -134,7 +143,7 @@ def plain_line(line: RoundLine, rounds: int) -> str:
     told = ", ".join(
         f"{name} {line.metrics[name]:.4f}" for name in SHOWN_METRICS if name in line.metrics
     )
-    failed = f"; failed: {'; '.join(line.failed)}" if line.failed else ""
+    remark = f"; {line.remark}" if line.remark else ""
     return (
-        f"round {line.round} of {rounds}: {told or 'not evaluated'}, {line.seconds:.1f} s{failed}"
+        f"round {line.round} of {rounds}: {told or 'not evaluated'}, {line.seconds:.1f} s{remark}"
     )

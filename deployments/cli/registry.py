@@ -8,8 +8,10 @@ from typing import Annotated
 
 import typer
 
-from deployments.cli.screen import out, reasons_for
+from deployments.cli.screen import fail, out, reasons_for
 from deployments.stack.stack import stack_home
+
+IN_PROCESS = "local-"  # how the ids of runs begin that `fedloom run --in-process` made
 
 Version = Annotated[
     str,
@@ -18,14 +20,23 @@ Version = Annotated[
 
 
 def tracking_uri() -> str:
-    """``MLFLOW_TRACKING_URI``, else the stack of this home, else its database file."""
+    """``MLFLOW_TRACKING_URI``, else the stack of this home, else its database file.
+
+    Ends the command when there is none of them: MLflow would make an empty database to read from.
+    """
     from deployments.stack.lifecycle import running_stack
 
     if named := os.environ.get("MLFLOW_TRACKING_URI"):
         return named
     if stack := running_stack(stack_home()):
         return stack.mlflow_url
-    return f"sqlite:///{stack_home() / 'mlflow' / 'mlflow.db'}"
+    database = stack_home() / "mlflow" / "mlflow.db"
+    if not database.exists():
+        fail(
+            f"No stack runs in {stack_home()}, and no run was ever logged there. Set FEDLOOM_HOME "
+            "or MLFLOW_TRACKING_URI, or start a stack: fedloom stack up"
+        )
+    return f"sqlite:///{database}"
 
 
 def report(
@@ -47,6 +58,11 @@ def report(
     from tasks.registry.connection import RegistryUnavailable
     from tasks.registry.lineage import report as read_report
 
+    if run.startswith(IN_PROCESS):
+        fail(
+            f"{run} ran in process; such runs are not logged in MLflow and have no report. "
+            "Without --in-process, `fedloom run` logs one, with the same final digest."
+        )
     with reasons_for(RegistryUnavailable, LookupError, ValueError):
         text = read_report(tracking_uri(), run)
     if raw or not out.is_terminal:

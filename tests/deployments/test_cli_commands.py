@@ -32,6 +32,27 @@ def test_every_command_explains_itself(words):
     assert "Usage" in done.output
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["run"], "YAML file of a run."),
+        (["validate"], "YAML file of a run."),
+        (["init-config"], "YAML file to write"),
+        (["follow"], "Id of the flow run."),
+        (["report"], "Id of a run"),
+        (["promote"], "@challenger"),
+    ],
+)
+def test_arguments_are_explained(words, told):
+    arguments = call(*words, "--help").output.partition("Arguments")[2]
+    assert told in arguments.partition("Options")[0]
+
+
+@pytest.mark.parametrize("command", ["demo", "run", "follow", "init-config", "validate", "report"])
+def test_help_has_examples(command):
+    assert f" fedloom {command}" in call(command, "--help").output.partition("Example")[2]
+
+
 def test_a_written_configuration_is_the_default_one(tmp_path):
     file = tmp_path / "my.yaml"
     assert call("init-config", file).exit_code == 0
@@ -50,6 +71,43 @@ def test_every_description_becomes_a_comment():
     assert "# kind: fedavg, fedprox" in text
     assert "# Number of federated rounds." in text
     assert yaml.safe_load(text) == RunConfig().model_dump(mode="json")
+
+
+def test_comments_list_the_values_to_choose_from():
+    lines = [line.strip() for line in commented_yaml(RunConfig()).splitlines()]
+    for listed in (
+        "# one of: stop, drop-from-train, accept",
+        "# any of: val, test",
+        "# value one of: error, warning, off",
+    ):
+        assert listed in lines
+    assert "# one of: 1" not in lines
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["data.kind=table"],
+        ["data.kind=table", "data.task=multilabel", "data.categorical=[ward]"],
+        ["data.kind=arrays"],
+        ["data.kind=image_folder"],
+    ],
+)
+def test_what_only_the_owner_of_the_data_knows_is_to_be_changed(tmp_path, overrides):
+    file = tmp_path / "my.yaml"
+    words = [word for each in overrides for word in ("-o", each)]
+    done = call("init-config", file, *words)
+    assert done.exit_code == 0, done.output
+    assert "CHANGE-ME" in done.stdout
+    assert load_config(file).data.path.startswith("CHANGE-ME")
+    done = call("init-config", file, "--force", *words, "-o", "data.path=mine")
+    assert load_config(file).data.path == "mine"
+
+
+def test_other_fields_without_default_are_asked_for():
+    done = call("init-config", "-o", "participation.kind=poisson")
+    assert done.exit_code == 1
+    assert "-o participation.sampling_probability=VALUE" in done.stderr
 
 
 def test_a_file_that_is_there_is_not_overwritten(tmp_path):
@@ -94,6 +152,19 @@ def test_commands_that_need_a_stack_say_how_to_start_it():
         done = call(*words)
         assert done.exit_code == 1
         assert "fedloom stack up" in done.stderr
+
+
+def test_reports_of_runs_that_were_never_logged_say_so_and_create_nothing(tmp_path):
+    done = call("report", "local-1c0076ac-c10d-4f4f-bf8f-ef1f6d8e8124")
+    assert done.exit_code == 1
+    assert "ran in process" in done.stderr
+    assert "not logged in MLflow" in done.stderr
+    for words in (["report", "1c0076ac"], ["lineage", "fedloom-digits/1"]):
+        done = call(*words)
+        assert done.exit_code == 1
+        assert "no run was ever logged there" in done.stderr
+        assert "fedloom stack up" in done.stderr
+    assert not (tmp_path / "home").exists()
 
 
 def test_down_without_a_stack_is_fine():

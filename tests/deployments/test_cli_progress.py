@@ -2,7 +2,14 @@ import json
 
 from rich.console import Console
 
-from deployments.cli.progress import Progress, advance, plain_line, read_events, render
+from deployments.cli.progress import (
+    Progress,
+    advance,
+    plain_line,
+    read_events,
+    render,
+    rounds_table,
+)
 
 EVENTS = [
     {"type": "stage", "message": "rounds", "rounds": 3},
@@ -53,6 +60,21 @@ def test_a_half_written_line_waits(tmp_path):
 def test_a_round_is_one_line_for_logs():
     line = advance(Progress(), EVENTS).lines[0]
     assert plain_line(line, 3) == "round 1 of 3: loss 0.5000, 2.0 s; failed: b: returned NaN"
+
+
+def test_a_round_that_drew_nobody_says_so():
+    nobody = [event for event in EVENTS if event["type"].startswith("round")]
+    (line,) = advance(Progress(), nobody).lines
+    assert plain_line(line, 3) == "round 1 of 3: loss 0.5000, 2.0 s; nobody drawn"
+    one = [event for event in EVENTS if event["type"] != "node_error"]
+    assert advance(Progress(), one).lines[0].remark == ""
+    console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(rounds_table(advance(Progress(), [*nobody, *again(one, 2)]).lines))
+    assert [line.split()[-1] for line in console.export_text().splitlines()[1:]] == ["drawn", "2.0"]
+
+
+def again(events, number):
+    return [event | {"round": number} for event in events]
 
 
 def test_the_live_display_tells_stage_round_and_scores():
