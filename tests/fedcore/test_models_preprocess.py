@@ -126,6 +126,7 @@ def test_values_that_make_no_sense_are_refused(make, message) -> None:
         make()
 
 
+@pytest.mark.slow
 def test_transformers_and_the_processor_work_without_torchvision(tmp_path) -> None:
     """In a process of its own, where importing torchvision fails."""
     script = f"""
