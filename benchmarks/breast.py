@@ -3,7 +3,7 @@
 Yang et al., MedMNIST v2, Scientific Data 2023, table 3: ResNet-18 (28) on BreastMNIST has 0.863
 accuracy and 0.901 AUC on the test split. https://doi.org/10.1038/s41597-022-01721-8
 
-    python -m benchmarks.breast [--skip-features]
+    python -m benchmarks.breast [--only breastmnist]
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from benchmarks.report import write_report
 from fedcore.report.tables import markdown_table
 
 SEEDS = (0, 1, 2)
-PIPELINES = {"CNN": "breastmnist", "frozen DINOv2 features": "breastmnist-dinov2"}
+PIPELINES = {"frozen DINOv2 features": "breastmnist-dinov2", "CNN": "breastmnist"}
 OFFICIAL = {"accuracy": 0.863, "auc": 0.901}
 CENTRAL: dict[str, Any] = {
     "partition.kind": "iid",
@@ -32,17 +32,21 @@ CENTRAL: dict[str, Any] = {
 def main() -> None:
     """Runs everything and writes ``reports/breastmnist.md``."""
     parser = arguments(__doc__)
-    parser.add_argument("--skip-features", action="store_true", help="leave out DINOv2")
+    parser.add_argument(
+        "--only", choices=list(PIPELINES.values()), help="one configuration instead of both"
+    )
     options = parser.parse_args()
-    pipelines = dict(list(PIPELINES.items())[:1]) if options.skip_features else PIPELINES
+    pipelines = {n: config for n, config in PIPELINES.items() if options.only in (None, config)}
     with runner(options.store, options.workers) as run:
         report(run, options.reports, pipelines)
 
 
 def report(run: Run, reports: Path, pipelines: dict[str, str]) -> None:
-    """Each pipeline federated, central, and with the leaked image kept."""
+    """Each pipeline federated, central, and with the leaked image kept; written after each."""
     rows: list[list[Any]] = [["official ResNet-18 (28), central", "0.863", "0.901"]]
-    gaps, details, data = [], [], {}
+    gaps: list[str] = []
+    details: list[str] = []
+    runs: dict[str, Any] = {}
     for name, config in pipelines.items():
         federated = seeded(run, config, SEEDS)
         central = seeded(run, config, SEEDS, CENTRAL)
@@ -54,21 +58,31 @@ def report(run: Run, reports: Path, pipelines: dict[str, str]) -> None:
         ]
         gaps.append(_gap(name, federated, central))
         details += [f"## {name}, 5 clients", markdown_table(SEED_HEADER, seed_lines(federated))]
-        data[name] = {
+        runs[name] = {
             "federated": [one.to_json() for one in federated],
             "central": [one.to_json() for one in central],
             "leaked": [one.to_json() for one in leaked],
         }
+        _write(reports, rows, gaps, details, runs)
+
+
+def _write(
+    reports: Path, rows: list[list[Any]], gaps: list[str], details: list[str], runs: dict[str, Any]
+) -> None:
     body = [
         "Five clients, Dirichlet(0.5), 546 training images (545 once the audit has dropped the one "
         "that the test split has too); the round is chosen on the 78 validation images, scores are "
         f"on the official 156 test images; mean and standard deviation of seeds {SEEDS}. Central: "
-        "the same configuration with one client that holds everything.",
+        "the same configuration with one client that holds everything. One image is 0.006 of "
+        "accuracy: differences of a few points mean little here.",
         markdown_table(HEADER, [[*row, *[None] * (len(HEADER) - len(row))] for row in rows]),
         *gaps,
+        "While these configurations were made, three to four settings of each (learning rate, "
+        "class weights, dropout, how the round is chosen) were compared on seeds 0 and 1 with the "
+        "test scores in view; seed 2 was run once.",
         *details,
     ]
-    data = {"official": OFFICIAL, "seeds": SEEDS, "runs": data}
+    data = {"official": OFFICIAL, "seeds": SEEDS, "runs": runs}
     write_report(reports, "breastmnist", "BreastMNIST, five clients", body, data)
 
 
