@@ -15,7 +15,7 @@ import psutil
 
 from deployments.stack import processes
 from deployments.stack.health import ANSWERS
-from deployments.stack.ports import choose_port, describe_holder, is_free
+from deployments.stack.ports import choose_port, describe_holder, is_free, listens
 from deployments.stack.stack import Process, Stack, StackError, read_stack, write_stack
 from deployments.stack.supervision import (
     last_lines,
@@ -151,7 +151,7 @@ def _await_service(stack: Stack, name: str, tell: Tell) -> None:
     state = _state(stack.home, name)
     if state["statename"] in ("STOPPED", "EXITED", "FATAL"):
         supervisor(stack.home).startProcess(name, False)
-    while not (_state(stack.home, name)["statename"] == "RUNNING" and ANSWERS[name](stack)):
+    while not (_is_ours(stack, name, state) and ANSWERS[name](stack)):
         state = _state(stack.home, name)
         seconds = time.monotonic() - begun
         if state["statename"] == "FATAL" or seconds > START_SECONDS:
@@ -164,6 +164,13 @@ def _await_service(stack: Stack, name: str, tell: Tell) -> None:
         tell(f"{name}: starting, {seconds:.0f} s")
         time.sleep(0.3)
     tell(f"{name}: ready")
+
+
+def _is_ours(stack: Stack, name: str, state: Any) -> bool:
+    """Whether what answers is this stack's: another one may have taken the port just before."""
+    port = {"prefect": stack.prefect_port, "mlflow": stack.mlflow_port}.get(name)
+    is_running = state["statename"] == "RUNNING"
+    return is_running and (port is None or listens(state["pid"], port))
 
 
 def _state(home: Path, name: str) -> Any:

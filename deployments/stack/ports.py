@@ -38,6 +38,20 @@ def choose_port(preferred: int, *, taken: frozenset[int] = frozenset()) -> int:
             return port
 
 
+def listens(pid: int, port: int) -> bool:
+    """Whether this process or one that it started listens on the port."""
+    try:
+        process = psutil.Process(pid)
+        family = [process, *process.children(recursive=True)]
+        return any(
+            held.status == psutil.CONN_LISTEN and held.laddr and held.laddr.port == port
+            for member in family
+            for held in member.net_connections("tcp")
+        )
+    except psutil.Error:
+        return False
+
+
 def describe_holder(port: int) -> str:
     """Who listens on the port, in words, as far as this user may know."""
     try:
