@@ -72,7 +72,13 @@ def backwards(folder, pool):
 ENGINES = [pooled, backwards]
 
 
-@pytest.mark.parametrize("training", TRAININGS)
+SLOW = {"Trainer, dropout, FedAdam"}  # 20 s
+
+
+@pytest.mark.parametrize(
+    "training",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in TRAININGS],
+)
 def test_engines_agree(images, pool, tmp_path, training):
     model, settings, strategy = TRAININGS[training]
     config = make_config(

@@ -69,7 +69,7 @@ def test_it_learns(reference):
     assert result.scores is not None
 
 
-@pytest.mark.parametrize("workers", [1, 2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("workers", [2, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 4))])
 def test_worker_processes_give_the_same_final_digest(reference, tmp_path, workers):
     _, _, expected, _ = reference
     with WorkerPool(workers) as pool:
@@ -159,6 +159,7 @@ def test_whose_trouble_an_error_is(reference, monkeypatch, error, is_raised):
         assert isinstance(outcome, Failed) and "a model's own" in outcome.reason
 
 
+@pytest.mark.slow
 def test_a_killed_worker_costs_only_its_client_again(reference, tmp_path):
     _, _, expected, _ = reference
     with WorkerPool(2) as pool:
