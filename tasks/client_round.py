@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import atexit
 import threading
+from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from prefect.futures import PrefectFuture, as_completed
+from prefect.futures import PrefectFuture
 
 from fedcore.aggregation import GROUP
 from fedcore.engines.pooled import PooledEngine
-from fedcore.execute import execute
+from fedcore.execute import execute, remembered
 from fedcore.jobs import ClientJob, JobKind
 from fedcore.outcomes import (
     ClientOutcome,
@@ -28,6 +30,9 @@ from fedcore.outcomes import (
 )
 from fedcore.store import Store
 from fedcore.training.pool import WorkerPool
+
+# A task of many small jobs: long enough to hide what a task costs, short enough to wait for.
+TASK_SECONDS = 2.0
 
 _ONE_AT_A_TIME = threading.Lock()
 
@@ -92,8 +97,10 @@ def run_clients(label: str, jobs: list[dict[str, Any]], site: Site) -> list[dict
 class MappedEngine:
     """Client jobs mapped to Prefect tasks, as :class:`fedcore.engines.engine.ClientEngine`.
 
-    Up to 64 clients train as one task each, named after them; beyond, as one task per group of 64
-    in canonical order. Evaluations are one task.
+    Up to 64 clients train as one task each, named after them; beyond, as one task per some seconds
+    of work, in canonical order. Evaluations are one task. What the memo answers needs no task: a
+    run that goes on shows the clients that are still to come. No more tasks are under way than
+    there are worker processes: a pause or a cancellation waits for those and no others.
     """
 
     site: Site
@@ -104,21 +111,51 @@ class MappedEngine:
         A task that fails for its client's reason is a failed client. What else makes a task fail
         (a full disk, a cancelled or crashed task) is raised and fails the run.
         """
-        waiting: dict[PrefectFuture[Any], list[ClientJob]] = {}
-        for group in _groups(list(jobs)):
-            future = _submit(group, self.site)
-            waiting[future] = group
-        for future in as_completed(list(waiting)):
-            yield from _answers(future, waiting[future])
+        waiting: deque[ClientJob] = deque()
+        for job in jobs:
+            if done := remembered(job, Store(self.site.store_url)):
+                yield job, done
+            else:
+                waiting.append(job)
+        groups = _Groups(len(waiting), self.site.workers)
+        running: dict[PrefectFuture[Any], list[ClientJob]] = {}
+        finished: SimpleQueue[PrefectFuture[Any]] = SimpleQueue()
+        while waiting or running:
+            while waiting and len(running) < max(1, self.site.workers):
+                group = groups.take(waiting)
+                future = _submit(group, self.site)
+                running[future] = group
+                future.add_done_callback(finished.put)
+            future = finished.get()
+            for job, outcome in _answers(future, running.pop(future)):
+                groups.learn(outcome)
+                yield job, outcome
 
 
-def _groups(jobs: list[ClientJob]) -> list[list[ClientJob]]:
-    if not jobs:
-        return []
-    if jobs[0].kind is JobKind.EVALUATE:
-        return [jobs]
-    size = 1 if len(jobs) <= GROUP else GROUP
-    return [jobs[start : start + size] for start in range(0, len(jobs), size)]
+class _Groups:
+    """How many jobs one task takes: as many as last about ``TASK_SECONDS``, from what was seen."""
+
+    def __init__(self, jobs: int, workers: int) -> None:
+        self.alone = jobs <= GROUP
+        self.workers = max(1, workers)
+        self.seen: list[float] = []
+
+    def take(self, waiting: deque[ClientJob]) -> list[ClientJob]:
+        """The next task's jobs."""
+        size = len(waiting) if waiting[0].kind is JobKind.EVALUATE else self._size()
+        return [waiting.popleft() for _ in range(min(size, len(waiting)))]
+
+    def learn(self, outcome: ClientOutcome) -> None:
+        """Note how long a job took."""
+        if isinstance(outcome, Done):
+            self.seen.append(0.0 if outcome.reused else outcome.seconds)
+
+    def _size(self) -> int:
+        if self.alone or not self.seen:
+            return 1
+        recent = self.seen[-GROUP:]
+        seconds = sum(recent) / len(recent)
+        return GROUP if seconds == 0 else max(1, min(GROUP, int(TASK_SECONDS / seconds)))
 
 
 def _submit(group: list[ClientJob], site: Site) -> PrefectFuture[Any]:

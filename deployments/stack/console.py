@@ -1,4 +1,5 @@
-"""Prefect's server with a policy for browsers: its pages may talk to this server only.
+"""Prefect's server with a policy for browsers and one for runs: its pages may talk to this server
+only, and paused runs stay resumable.
 
 The pages of Prefect 3.8.8 call an analytics host even with analytics off, and its API answers any
 web site by default. Both matter on a machine that also sees patients' data.
@@ -6,11 +7,17 @@ web site by default. Both matter on a machine that also sees patients' data.
 
 from __future__ import annotations
 
+import os
+
 from fastapi import FastAPI
 from prefect.server.api.server import create_app as create_prefect_app
+from prefect.server.orchestration.dependencies import ORCHESTRATION_DEPENDENCIES
 from starlette.datastructures import MutableHeaders
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from deployments.stack.policy import provide_flow_policy
+from deployments.stack.stack import PUBLIC_HOST
 
 # Inline styles and scripts, eval in the run graph (pixi), data: pictures and blob: workers are what
 # Prefect's pages are made of. Foreign hosts are what this keeps out.
@@ -47,8 +54,11 @@ class BrowserPolicy:
 
 def create_app() -> FastAPI:
     """The server, API and pages; uvicorn's factory."""
+    ORCHESTRATION_DEPENDENCIES["flow_policy_provider"] = provide_flow_policy
     app = create_prefect_app(final=True)
     app.add_middleware(BrowserPolicy)
     # A foreign name that resolves to loopback (DNS rebinding) is refused.
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])
+    # The name of a reverse proxy is not foreign.
+    public = [name for name in [os.environ.get(PUBLIC_HOST)] if name]
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", *public])
     return app

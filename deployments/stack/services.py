@@ -1,4 +1,4 @@
-"""The three services of a stack: their commands and their environment."""
+"""The services of a stack: their commands and their environment."""
 
 from __future__ import annotations
 
@@ -6,8 +6,20 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
-from deployments.stack.stack import LOOPBACK, POOL, Stack, data_environment, environment
+from deployments.stack.database import databases
+from deployments.stack.stack import (
+    AUTH_VARIABLE,
+    LOOPBACK,
+    POOL,
+    POSTGRES,
+    PUBLIC_HOST,
+    Stack,
+    auth_string,
+    data_environment,
+    environment,
+)
 
 RUNS_AT_ONCE = 2
 
@@ -22,6 +34,9 @@ class Service:
       starts_by_itself: False for what must wait until another service answers.
       order: services with higher numbers end first.
       stop_seconds: patience before it is killed.
+      stop_signal: what asks it to end.
+      stops_as_group: whether its children are asked too.
+      user: whom it runs as, where that is not who we are.
     """
 
     name: str
@@ -29,10 +44,14 @@ class Service:
     starts_by_itself: bool
     order: int
     stop_seconds: int
+    stop_signal: str = "TERM"
+    stops_as_group: bool = True
+    user: str = ""
 
 
 def services(stack: Stack) -> tuple[Service, ...]:
-    """Prefect server, MLflow server and worker, for this stack's ports and folders."""
+    """PostgreSQL where the stack has its own, Prefect server, MLflow server and worker, for this
+    stack's ports and folders."""
     # Not `prefect server start`: it is this same uvicorn command, without our browser policy.
     prefect = (
         *(sys.executable, "-m", "uvicorn", "--factory", "deployments.stack.console:create_app"),
@@ -43,18 +62,38 @@ def services(stack: Stack) -> tuple[Service, ...]:
     mlflow = (
         *(sys.executable, "-m", "mlflow", "server", "--host", LOOPBACK),
         *("--port", str(stack.mlflow_port), "--workers", "1"),
-        *("--backend-store-uri", f"sqlite:///{stack.home / 'mlflow' / 'mlflow.db'}"),
         *("--serve-artifacts", "--artifacts-destination", str(stack.home / "mlflow" / "artifacts")),
+        *(("--app-name", "fedloom") if stack.auth else ()),
     )
     worker = (
-        *(sys.executable, "-m", "prefect", "--no-prompt", "worker", "start"),
-        *("--pool", POOL, "--type", "process", "--name", "local", "--install-policy", "never"),
+        *(sys.executable, "-m", "deployments.stack.worker", POOL),
+        *("--type", "process", "--name", "local", "--install-policy", "never"),
         *("--limit", str(RUNS_AT_ONCE)),
     )
+    has_own_postgres = stack.database == POSTGRES
+    # With databases of their own to be made first, the servers wait for that.
+    by_itself = not has_own_postgres
     return (
-        Service("prefect", prefect, starts_by_itself=True, order=1, stop_seconds=15),
-        Service("mlflow", mlflow, starts_by_itself=True, order=2, stop_seconds=10),
+        *((postgres_service(stack),) if has_own_postgres else ()),
+        Service("prefect", prefect, starts_by_itself=by_itself, order=1, stop_seconds=15),
+        Service("mlflow", mlflow, starts_by_itself=by_itself, order=2, stop_seconds=10),
         Service("worker", worker, starts_by_itself=False, order=3, stop_seconds=20),
+    )
+
+
+def postgres_service(stack: Stack) -> Service:
+    """The cluster of the stack's own; it ends last."""
+    from deployments.stack.postgres import server_command, server_user
+
+    return Service(
+        "postgres",
+        server_command(stack),
+        starts_by_itself=True,
+        order=0,
+        stop_seconds=30,
+        stop_signal="INT",  # does not wait for connections to end
+        stops_as_group=False,  # its children end by its own word
+        user=server_user(),
     )
 
 
@@ -67,7 +106,6 @@ def service_environment(stack: Stack, outer: Mapping[str, str] = os.environ) -> 
     kept = {
         key: value for key, value in outer.items() if not key.startswith(("PREFECT_", "MLFLOW_"))
     }
-    database = stack.home / "prefect" / "prefect.db"
     # By default events are written one at a time: 20 task runs a second. These settings: 95.
     recorders = {
         f"PREFECT_SERVER_SERVICES_{service}_{key}": value
@@ -86,15 +124,20 @@ def service_environment(stack: Stack, outer: Mapping[str, str] = os.environ) -> 
         "PYTHONUNBUFFERED": "1",
         # A folder named `tasks` where a run works must not hide ours.
         "PYTHONSAFEPATH": "1",
-        "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{database}",
+        "PREFECT_API_DATABASE_CONNECTION_URL": databases(stack).prefect,
+        "MLFLOW_BACKEND_STORE_URI": databases(stack).mlflow,
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": stack.prefect_ui_url,
+        **server_password(stack),
+        **public_names(stack),
         # Else the pages call port 4200 whatever the server's port.
         "PREFECT_SERVER_UI_API_URL": "/api",
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
-        "PREFECT_UI_URL": stack.prefect_ui_url,
+        "PREFECT_UI_URL": stack.public_url or stack.prefect_ui_url,
         "PREFECT_WORKER_QUERY_SECONDS": "2",
         "PREFECT_WORKER_HEARTBEAT_SECONDS": "10",
+        # Runs tell that they live; the automation that misses it marks them as crashed.
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
         # A cancelled run that never started is ended too.
         "PREFECT_WORKER_ENABLE_CANCELLATION": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
@@ -102,4 +145,22 @@ def service_environment(stack: Stack, outer: Mapping[str, str] = os.environ) -> 
         "GX_ANALYTICS_ENABLED": "false",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "DO_NOT_TRACK": "1",
+    }
+
+
+def server_password(stack: Stack) -> dict[str, str]:
+    """What the servers compare with; empty when they are open."""
+    return {AUTH_VARIABLE: auth_string(stack.home)} if stack.auth else {}
+
+
+def public_names(stack: Stack) -> dict[str, str]:
+    """The name of a reverse proxy, for what refuses foreign names and foreign pages."""
+    if not stack.public_url:
+        return {}
+    host = urlsplit(stack.public_url).netloc
+    here = f"{LOOPBACK}:*,localhost:*,{LOOPBACK},localhost"
+    return {
+        PUBLIC_HOST: urlsplit(stack.public_url).hostname or "",
+        "MLFLOW_SERVER_ALLOWED_HOSTS": f"{here},{host}",
+        "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": f"{stack.public_url},{stack.mlflow_url}",
     }
