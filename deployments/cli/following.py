@@ -13,6 +13,7 @@ from rich.live import Live
 
 from deployments.cli.progress import Progress, advance, narrate, read_events, render
 from deployments.cli.screen import out
+from deployments.stack.credentials import authorization
 from deployments.stack.stack import Stack, StackError
 
 FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
@@ -52,7 +53,10 @@ def read_flow_run(stack: Stack, flow_run_id: str) -> FlowRun:
     """
     try:
         answer = httpx.get(
-            f"{stack.prefect_api_url}/flow_runs/{flow_run_id}", timeout=30, trust_env=False
+            f"{stack.prefect_api_url}/flow_runs/{flow_run_id}",
+            headers=authorization(stack),
+            timeout=30,
+            trust_env=False,
         )
     except httpx.HTTPError as error:
         raise StackError(

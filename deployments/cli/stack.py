@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import os
+from typing import Annotated, Any
 
 import typer
 
 from deployments.cli.screen import fail, out, reasons_for, steps
-from deployments.stack.stack import Stack, StackError, environment, stack_home
+from deployments.stack.stack import (
+    Stack,
+    StackError,
+    auth_file,
+    public_environment,
+    secret_environment,
+    stack_home,
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -17,12 +25,23 @@ app = typer.Typer(
 Port = Annotated[int | None, typer.Option(help="This port or none. By default a free one.")]
 
 
-def ensure_up(prefect_port: int | None = None, mlflow_port: int | None = None) -> Stack:
-    """The running stack of this home, started when it is not up."""
+def ensure_up(
+    prefect_port: int | None = None, mlflow_port: int | None = None, **options: Any
+) -> Stack:
+    """The running stack of this home, started when it is not up; this process may talk to it."""
     from deployments.stack.lifecycle import bring_up
+    from deployments.stack.options import Options
 
     with reasons_for(StackError), steps("Starting the local stack") as tell:
-        return bring_up(stack_home(), prefect_port=prefect_port, mlflow_port=mlflow_port, tell=tell)
+        stack = bring_up(
+            stack_home(),
+            prefect_port=prefect_port,
+            mlflow_port=mlflow_port,
+            options=Options(**options),
+            tell=tell,
+        )
+        os.environ.update(secret_environment(stack))
+        return stack
 
 
 def require_up() -> Stack:
@@ -33,20 +52,51 @@ def require_up() -> Stack:
         stack = running_stack(stack_home())
     if stack is None:
         fail(f"No stack runs in {stack_home()}. Start it: fedloom stack up")
+    with reasons_for(StackError):
+        os.environ.update(secret_environment(stack))
     return stack
 
 
 @app.command()
-def up(prefect_port: Port = None, mlflow_port: Port = None) -> None:
+def up(
+    prefect_port: Port = None,
+    mlflow_port: Port = None,
+    db: Annotated[
+        str | None,
+        typer.Option(
+            metavar="sqlite|postgres",
+            envvar="FEDLOOM_DB",
+            help="Where tables are kept. `postgres` is a server of its own under this home; an "
+            "existing one is named by `FEDLOOM_DB_URL=postgresql://USER:PASSWORD@HOST:PORT/fedloom`.",
+        ),
+    ] = None,
+    auth: Annotated[
+        bool | None,
+        typer.Option(
+            "--auth/--no-auth",
+            envvar="FEDLOOM_AUTH",
+            help="Prefect's API and MLflow want a password, in `$FEDLOOM_HOME/secrets/api`.",
+        ),
+    ] = None,
+    public_url: Annotated[
+        str | None,
+        typer.Option(
+            envvar="FEDLOOM_PUBLIC_URL",
+            help="Where a reverse proxy shows this stack; see `fedloom stack proxy`.",
+        ),
+    ] = None,
+) -> None:
     """Start it and wait until it answers. What runs already stays as it is.
+
+    Databases, password and public name are remembered: a second `up` needs not be told again.
 
     Examples:
 
         fedloom stack up
 
-        FEDLOOM_HOME=/data/fedloom fedloom stack up --prefect-port 4300
+        FEDLOOM_HOME=/data/fedloom fedloom stack up --db postgres --auth
     """
-    show(ensure_up(prefect_port, mlflow_port))
+    show(ensure_up(prefect_port, mlflow_port, database=db, auth=auth, public_url=public_url))
 
 
 @app.command()
@@ -88,6 +138,8 @@ def status() -> None:
 def env() -> None:
     """Shell lines that point `prefect` and `mlflow` at this stack.
 
+    A password is not in them: they read it from its file when the shell runs them.
+
     Example:
 
         eval "$(fedloom stack env)"
@@ -96,13 +148,23 @@ def env() -> None:
     """
     import shlex
 
-    for name, value in environment(require_up()).items():
+    stack = require_up()
+    for name, value in public_environment(stack).items():
         print(f"export {name}={shlex.quote(value)}")
+    if stack.auth:
+        file = shlex.quote(str(auth_file(stack.home)))
+        print(f'export PREFECT_API_AUTH_STRING="$(cat {file})"')
+        print('export MLFLOW_TRACKING_USERNAME="${PREFECT_API_AUTH_STRING%%:*}"')
+        print('export MLFLOW_TRACKING_PASSWORD="${PREFECT_API_AUTH_STRING#*:}"')
 
 
 def show(stack: Stack) -> None:
     """Where the stack answers."""
     out.print(f"Prefect  {stack.prefect_ui_url}")
     out.print(f"MLflow   {stack.mlflow_url}")
+    if stack.public_url:
+        out.print(f"Public   {stack.public_url}  through a reverse proxy: fedloom stack proxy")
+    if stack.auth:
+        out.print(f"Password in {auth_file(stack.home)}", soft_wrap=True)
     out.print(f"State    {stack.home}  (logs in {stack.home / 'logs'})", soft_wrap=True)
     out.print('Shell    eval "$(fedloom stack env)"  points `prefect` and `mlflow` here')

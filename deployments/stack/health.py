@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import httpx
 
-from deployments.stack.stack import POOL, Stack
+from deployments.stack.credentials import authorization
+from deployments.stack.stack import POOL, POSTGRES, Stack
 
 PATIENCE_SECONDS = 5.0
 
@@ -25,6 +28,7 @@ def worker_answers(stack: Stack) -> bool:
         answer = httpx.post(
             f"{stack.prefect_api_url}/work_pools/{POOL}/workers/filter",
             json={},
+            headers=authorization(stack),
             timeout=PATIENCE_SECONDS,
             trust_env=False,  # never through a proxy
         )
@@ -33,7 +37,13 @@ def worker_answers(stack: Stack) -> bool:
         return False
 
 
-ANSWERS = {"prefect": prefect_answers, "mlflow": mlflow_answers, "worker": worker_answers}
+def answers(stack: Stack) -> dict[str, Callable[[Stack], bool]]:
+    """What to ask of each service, in the order in which they start."""
+    from deployments.stack.postgres import postgres_answers
+
+    databases = {"postgres": postgres_answers} if stack.database == POSTGRES else {}
+    servers = {"prefect": prefect_answers, "mlflow": mlflow_answers, "worker": worker_answers}
+    return {**databases, **servers}
 
 
 def _get(url: str) -> str:

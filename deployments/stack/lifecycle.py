@@ -14,9 +14,17 @@ from xmlrpc.client import Fault
 import psutil
 
 from deployments.stack import processes
-from deployments.stack.health import ANSWERS
+from deployments.stack.health import answers
+from deployments.stack.options import Options, refuse_other_options, with_options
 from deployments.stack.ports import choose_port, describe_holder, is_free, listens
-from deployments.stack.stack import Process, Stack, StackError, read_stack, write_stack
+from deployments.stack.stack import (
+    POSTGRES,
+    Process,
+    Stack,
+    StackError,
+    read_stack,
+    write_stack,
+)
 from deployments.stack.supervision import (
     last_lines,
     log_path,
@@ -50,13 +58,15 @@ def bring_up(
     *,
     prefect_port: int | None = None,
     mlflow_port: int | None = None,
+    options: Options = Options(),  # noqa: B008 - frozen
     tell: Tell = print,
 ) -> Stack:
-    """A stack in ``home`` whose three services answer; one that runs already is left as it is.
+    """A stack in ``home`` whose services answer; one that runs already is left as it is.
 
     Args:
       home: folder of all its state.
       prefect_port, mlflow_port: this port or none; by default 4200 and 5000 where they are free.
+      options: databases, password, public name; by default as the last time.
       tell: called with one line per step.
 
     Raises:
@@ -65,16 +75,21 @@ def bring_up(
     home.mkdir(parents=True, exist_ok=True)
     with _only_one(home):
         earlier = read_stack(home)
-        if earlier and processes.find(earlier.processes["supervisord"]):
+        if earlier and _keeper(earlier):
             stack = earlier
             _refuse_other_ports(stack, prefect_port, mlflow_port)
+            refuse_other_options(stack, options)
         else:
             _refuse_leftovers(earlier)
             stack = _with_ports(home, earlier, prefect_port, mlflow_port, tell)
+            stack = with_options(stack, earlier, options, tell)
             pid = start_supervisor(stack)
             stack = replace(stack, processes={"supervisord": processes.identify(pid)})
             write_stack(stack)
-        for service in ANSWERS:
+        if stack.database == POSTGRES:
+            _await_service(stack, "postgres", tell)
+            _begin_servers(stack)
+        for service in answers(stack):
             _await_service(stack, service, tell)
         stack = replace(stack, processes={**stack.processes, **_service_processes(home)})
         write_stack(stack)
@@ -96,7 +111,7 @@ def bring_down(home: Path, *, tell: Tell = print) -> bool:
         family = processes.with_descendants(started)
         if not family:
             return False
-        if keeper := processes.find(stack.processes["supervisord"]):
+        if keeper := _keeper(stack):
             _end_flow_runs(now.get("worker"), tell)
             tell("Ending worker, MLflow server and Prefect server")
             try:
@@ -104,7 +119,7 @@ def bring_down(home: Path, *, tell: Tell = print) -> bool:
             except (OSError, Fault):
                 keeper.terminate()
             deadline = time.monotonic() + 60
-            while processes.find(stack.processes["supervisord"]) and time.monotonic() < deadline:
+            while _keeper(stack) and time.monotonic() < deadline:
                 time.sleep(0.2)
         processes.end([one for one in family if one.is_running()], seconds=10)
         socket_path(home).unlink(missing_ok=True)  # a killed supervisord leaves it
@@ -114,23 +129,44 @@ def bring_down(home: Path, *, tell: Tell = print) -> bool:
 def running_stack(home: Path) -> Stack | None:
     """The stack of ``home`` when its supervisor runs."""
     stack = read_stack(home)
-    return stack if stack and processes.find(stack.processes["supervisord"]) else None
+    return stack if stack and _keeper(stack) else None
 
 
 def stack_status(stack: Stack) -> list[ServiceStatus]:
     """What supervisord and the services themselves say."""
-    where = {"prefect": stack.prefect_ui_url, "mlflow": stack.mlflow_url, "worker": "pool fedloom"}
+    where = {
+        "postgres": f"port {stack.postgres_port}",
+        "prefect": stack.prefect_ui_url,
+        "mlflow": stack.mlflow_url,
+        "worker": "pool fedloom",
+    }
     states = service_states(stack.home)
     return [
         ServiceStatus(
             name=name,
             state=states.get(name, {}).get("statename", "GONE").lower(),
             pid=states.get(name, {}).get("pid", 0),
-            answers=answers(stack),
+            answers=does_answer(stack),
             where=where[name],
         )
-        for name, answers in ANSWERS.items()
+        for name, does_answer in answers(stack).items()
     ]
+
+
+def _keeper(stack: Stack) -> psutil.Process | None:
+    """The supervisor that was started, if it runs; a restored stack has none yet."""
+    supervisord = stack.processes.get("supervisord")
+    return processes.find(supervisord) if supervisord else None
+
+
+def _begin_servers(stack: Stack) -> None:
+    """Those that waited for their databases, both at once."""
+    from deployments.stack.postgres import create_databases
+
+    create_databases(stack)
+    for name in ("prefect", "mlflow"):
+        if _state(stack.home, name)["statename"] == "STOPPED":
+            supervisor(stack.home).startProcess(name, False)
 
 
 def _end_flow_runs(worker: Process | None, tell: Tell) -> None:
@@ -151,7 +187,7 @@ def _await_service(stack: Stack, name: str, tell: Tell) -> None:
     state = _state(stack.home, name)
     if state["statename"] in ("STOPPED", "EXITED", "FATAL"):
         supervisor(stack.home).startProcess(name, False)
-    while not (_is_ours(stack, name, state) and ANSWERS[name](stack)):
+    while not (_is_ours(stack, name, state) and answers(stack)[name](stack)):
         state = _state(stack.home, name)
         seconds = time.monotonic() - begun
         if state["statename"] == "FATAL" or seconds > START_SECONDS:
@@ -168,7 +204,11 @@ def _await_service(stack: Stack, name: str, tell: Tell) -> None:
 
 def _is_ours(stack: Stack, name: str, state: Any) -> bool:
     """Whether what answers is this stack's: another one may have taken the port just before."""
-    port = {"prefect": stack.prefect_port, "mlflow": stack.mlflow_port}.get(name)
+    port = {
+        "prefect": stack.prefect_port,
+        "mlflow": stack.mlflow_port,
+        "postgres": stack.postgres_port,
+    }.get(name)
     is_running = state["statename"] == "RUNNING"
     return is_running and (port is None or listens(state["pid"], port))
 

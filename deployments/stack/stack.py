@@ -10,6 +10,13 @@ from pathlib import Path
 
 POOL = "fedloom"
 LOOPBACK = "127.0.0.1"
+AUTH_VARIABLE = "PREFECT_SERVER_API_AUTH_STRING"
+SQLITE, POSTGRES = "sqlite", "postgres"
+PUBLIC_HOST = "FEDLOOM_PUBLIC_HOST"
+
+
+# Kept in stack.json, so that a second `up` needs not be told again.
+OPTIONS = ("database", "postgres_port", "auth", "public_url")
 
 
 class StackError(RuntimeError):
@@ -33,12 +40,22 @@ class Stack:
       prefect_port: loopback port of the Prefect server.
       mlflow_port: loopback port of the MLflow server.
       processes: what was started, by name; empty before that.
+      database: ``sqlite``, ``postgres`` for a cluster of its own, or the URL of a PostgreSQL
+        server, without its password.
+      postgres_port: loopback port of the cluster of its own; 0 without one.
+      auth: Prefect's API and MLflow want a password.
+      public_url: where a reverse proxy shows the stack, e.g. ``https://fl.example``; empty when
+        there is none.
     """
 
     home: Path
     prefect_port: int
     mlflow_port: int
     processes: dict[str, Process] = field(default_factory=dict)
+    database: str = SQLITE
+    postgres_port: int = 0
+    auth: bool = False
+    public_url: str = ""
 
     @property
     def prefect_ui_url(self) -> str:
@@ -66,13 +83,61 @@ def stack_home(home: str | Path | None = None) -> Path:
 
 
 def environment(stack: Stack) -> dict[str, str]:
-    """What a process needs to work with this stack, to be laid over ``os.environ``."""
+    """What a process needs to work with this stack, to be laid over ``os.environ``. It may hold
+    secrets: not for any log, file or command line."""
+    return {**public_environment(stack), **secret_environment(stack)}
+
+
+def public_environment(stack: Stack) -> dict[str, str]:
+    """The part of ``environment`` that anybody may see."""
+    from deployments.stack.database import databases
+
+    events = databases(stack).events
     return {
         "FEDLOOM_HOME": str(stack.home),
         "PREFECT_API_URL": stack.prefect_api_url,
         "PREFECT_HOME": str(stack.home / "prefect"),
         "MLFLOW_TRACKING_URI": stack.mlflow_url,
+        **({"FEDLOOM_EVENTS": events} if events else {}),
     }
+
+
+def secret_environment(stack: Stack) -> dict[str, str]:
+    """The part of ``environment`` that nobody else may see; empty when there is no password."""
+    if not stack.auth:
+        return {}
+    auth = auth_string(stack.home)
+    user, _, word = auth.partition(":")
+    return {
+        "PREFECT_API_AUTH_STRING": auth,
+        "MLFLOW_TRACKING_USERNAME": user,
+        "MLFLOW_TRACKING_PASSWORD": word,
+    }
+
+
+def auth_file(home: Path) -> Path:
+    """``USER:PASSWORD`` of Prefect's API and MLflow."""
+    return home / "secrets" / "api"
+
+
+def pgpass_file(home: Path) -> Path:
+    """Password of the PostgreSQL server, as its drivers read it."""
+    return home / "secrets" / "pgpass"
+
+
+def auth_string(home: Path) -> str:
+    """What ``auth_file`` holds.
+
+    Raises:
+      StackError: there is no such file.
+    """
+    try:
+        return auth_file(home).read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise StackError(
+            f"The password of this stack cannot be read from {auth_file(home)}: {error.strerror}. "
+            "`fedloom stack down`, then `fedloom stack up --auth` makes a new one."
+        ) from error
 
 
 def data_environment(outer: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -94,7 +159,8 @@ def read_stack(home: Path) -> Stack | None:
     try:
         values = json.loads(path.read_text())
         processes = {name: Process(**process) for name, process in values["processes"].items()}
-        return Stack(home, values["prefect_port"], values["mlflow_port"], processes)
+        options = {name: values[name] for name in OPTIONS if name in values}
+        return Stack(home, values["prefect_port"], values["mlflow_port"], processes, **options)
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:
@@ -106,7 +172,7 @@ def read_stack(home: Path) -> Stack | None:
 def write_stack(stack: Stack) -> None:
     """Keep the stack in its home, in one step, so that a reader never sees half of it."""
     values = {key: value for key, value in asdict(stack).items() if key != "home"}
-    urls = {"prefect_ui_url": stack.prefect_ui_url, **environment(stack)}
+    urls = {"prefect_ui_url": stack.prefect_ui_url, **public_environment(stack)}
     part = stack.home / "stack.json.part"
     part.write_text(json.dumps({**values, "urls": urls}, indent=2) + "\n")
     part.replace(stack.home / "stack.json")
