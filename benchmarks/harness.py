@@ -16,7 +16,7 @@ from fedcore.config import RunConfig, load_config
 from fedcore.engines.engine import ClientEngine
 from fedcore.engines.in_process import InProcessEngine
 from fedcore.engines.pooled import PooledEngine
-from fedcore.events import Event
+from fedcore.events import EventType, Fact
 from fedcore.run import run_federated
 from fedcore.store import Store
 from fedcore.training.pool import WorkerPool
@@ -110,9 +110,9 @@ def _run_with(store: Store, engine: ClientEngine) -> Run:
     def run(config: RunConfig) -> Measured:
         seconds = []
 
-        def listen(event: Event) -> None:
-            if event.type == "client_train_completed":
-                seconds.append(event.seconds)
+        def listen(fact: Fact) -> None:
+            if fact.type is EventType.CLIENT_TRAIN_COMPLETED:
+                seconds.append((fact.latency_ms or 0.0) / 1000)
 
         _, result = run_federated(
             config,

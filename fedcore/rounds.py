@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from fedcore import facts
 from fedcore.aggregate import Aggregate, aggregate
 from fedcore.chain import Chain, RoundRecord
 from fedcore.digests import digest_json
 from fedcore.engines.engine import ClientEngine
 from fedcore.evaluation import pooled
-from fedcore.events import Emit, Event
+from fedcore.events import Emit
+from fedcore.execute import OtherCode
 from fedcore.federation import CENTRAL
 from fedcore.global_model import GlobalModel
 from fedcore.jobs import ClientJob
+from fedcore.numerics import code_digest
 from fedcore.outcomes import ClientOutcome, ClientUpdate, Done, Evaluation, Refused
 from fedcore.plan import RunPlan
 from fedcore.refs import Ref
@@ -50,25 +53,40 @@ def run_rounds(
     engine: ClientEngine,
     emit: Emit,
     aggregation: Aggregation | None = None,
+    consult: Callable[[RunPlan], RunPlan] | None = None,
 ) -> Iterator[RoundRecord]:
     """The rounds that the chain does not hold yet, committed one by one.
+
+    Args:
+      consult: called before each round and after the last: the plan once people have decided.
 
     Raises:
       TooFewClients: a round cannot stand.
       RunTakenOver: another process commits to the same run.
+      OtherCode: rounds are left, and the run was planned by other sources than these.
     """
     parent, previous, last = plan.initial, chain.head(), None
     for last in chain.records():
-        parent, previous = GlobalModel(last.round, last.model, last.state), last.digest
-    for number in range(parent.round + 1, plan.config.rounds.count + 1):
+        parent = plan.model_after(last.round, last.model, last.state)
+        previous = last.digest
+    rounds = plan.config.rounds.count
+    if parent.round < rounds:
+        _require_same_code(plan, chain, parent.round)
+    for number in range(parent.round + 1, rounds + 1):
+        plan = consult(plan) if consult else plan
+        started = time.monotonic()
         record = run_round(
             plan, number, parent, previous, engine, emit, aggregation or aggregation_in(chain)
         )
         chain.append(record)
+        overall, took = _overall(record.metrics), _milliseconds(started)
+        emit(facts.round_completed(number, rounds=rounds, overall=overall, latency_ms=took))
         parent, previous = GlobalModel(number, record.model, record.state), record.digest
         forget_updates(plan, chain, record, last)
         last = record
         yield record
+    if consult:
+        consult(plan)
 
 
 def run_round(
@@ -91,23 +109,18 @@ def run_round(
     Raises:
       TooFewClients: somebody was drawn, but fewer than ``min_clients`` finished.
     """
-    started, rounds = time.monotonic(), plan.config.rounds.count
-    cohort = plan.cohort(number)
-    emit(Event("round_started", number, rounds, message=f"{len(cohort)} clients asked"))
+    rounds, cohort = plan.config.rounds.count, plan.cohort(number)
+    emit(facts.round_started(number, clients=len(cohort), rounds=rounds))
     jobs = plan.train_jobs(number, parent.params, cohort)
-    outcomes = _collect(engine, jobs, number, rounds, emit)
-    combined = _combine(plan, parent, outcomes, number, aggregation)
+    outcomes = _collect(engine, jobs, emit)
+    combined = _combine(plan, parent, outcomes, number, aggregation, emit)
     for client, reason in combined.refused.items():
         outcomes[client] = Refused(client, outcomes[client].key, reason)
-        emit(Event("node_error", number, rounds, client, message=reason))
+        emit(facts.client_error(number, client, "refused", reason))
     _require(plan, cohort, outcomes, number)
-    emit(Event("aggregation_completed", number, rounds))
     metrics: dict[str, Any] = {}
     if number % plan.config.evaluation.every == 0 or number == rounds:
         metrics = evaluate_model(plan, number, combined.model.params, engine, emit)
-    overall = metrics.get("val", metrics.get("test", {"overall": {}}))["overall"]
-    seconds = round(time.monotonic() - started, 3)
-    emit(Event("round_completed", number, rounds, metrics=overall, seconds=seconds))
     return RoundRecord(
         round=number,
         previous=previous,
@@ -118,7 +131,18 @@ def run_round(
         model=combined.model.params,
         state=combined.model.state,
         metrics=metrics,
+        decided=plan.decisions[-1].digest if plan.decisions else "",
     )
+
+
+def _require_same_code(plan: RunPlan, chain: Chain, done: int) -> None:
+    if plan.identity["code"] != code_digest():
+        raise OtherCode(
+            f"run {chain.run_id} was planned by code {plan.identity['code'][:12]}, but here is "
+            f"{code_digest()[:12]}, and the rounds after {done} are left. Go on with the release "
+            f"that began it, or with this one in a fork, which keeps the finished rounds: "
+            f"fedloom run --fork {chain.run_id} --at-round {done}"
+        )
 
 
 def evaluate_model(
@@ -144,7 +168,7 @@ def evaluate_model(
         elif job.client == CENTRAL:
             raise EvaluationFailed(f"the model of round {round} was not evaluated: {_why(outcome)}")
         else:
-            emit(Event("node_error", round, client=job.client, message=_why(outcome)))
+            emit(facts.client_error(round, job.client, outcome.status, _why(outcome)))
     metrics: dict[str, Any] = {}
     for (split, client), job in jobs.items():
         found = answers.get(job.key)
@@ -176,26 +200,12 @@ def forget_updates(
             chain.store.discard(row["update"])
 
 
-def _collect(
-    engine: ClientEngine, jobs: list[ClientJob], number: int, rounds: int, emit: Emit
-) -> dict[str, ClientOutcome]:
+def _collect(engine: ClientEngine, jobs: list[ClientJob], emit: Emit) -> dict[str, ClientOutcome]:
     outcomes: dict[str, ClientOutcome] = {}
-    for job, outcome in engine.run(jobs):
+    for job, outcome in engine.run(facts.handed_over(jobs, emit)):
         outcomes[job.client] = outcome
-        if isinstance(outcome, Done):
-            emit(
-                Event(
-                    "client_train_completed",
-                    number,
-                    rounds,
-                    job.client,
-                    outcome.result.metrics,
-                    "from the memo" if outcome.reused else "",
-                    outcome.seconds,
-                )
-            )
-        else:
-            emit(Event("node_error", number, rounds, job.client, message=outcome.reason))
+        for fact in facts.came_back(job, outcome):
+            emit(fact)
     return outcomes
 
 
@@ -205,6 +215,7 @@ def _combine(
     outcomes: dict[str, ClientOutcome],
     number: int,
     aggregation: Aggregation,
+    emit: Emit,
 ) -> Aggregate:
     updates = [
         (client, outcome.result)
@@ -213,7 +224,12 @@ def _combine(
     ]
     if not updates:
         return Aggregate(GlobalModel(number, parent.params, parent.state), {})
-    return aggregation(plan, parent, updates)
+    given, started = len(updates), time.monotonic()
+    emit(facts.aggregation_started(number, updates=given))
+    combined = aggregation(plan, parent, updates)
+    took = _milliseconds(started)
+    emit(facts.aggregation_completed(number, combined, updates=given, ms=took))
+    return combined
 
 
 def _require(
@@ -245,6 +261,16 @@ def _row(outcome: ClientOutcome) -> dict[str, Any]:
             "metrics": dict(update.metrics),
         }
     return {"status": outcome.status, "job": outcome.key, "reason": _why(outcome)}
+
+
+def _overall(metrics: Mapping[str, Any]) -> Mapping[str, float]:
+    """What a round is told by: validation where there is one, else test, else nothing."""
+    overall: Mapping[str, float] = metrics.get("val", metrics.get("test", {})).get("overall", {})
+    return overall
+
+
+def _milliseconds(since: float) -> float:
+    return round(1000 * (time.monotonic() - since), 3)
 
 
 def _why(outcome: ClientOutcome) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fedcore import facts
 from fedcore.audit.audit import audit, audit_partition, require_passed
 from fedcore.audit.report import AuditReport
 from fedcore.chain import Chain, RoundRecord
@@ -15,13 +17,14 @@ from fedcore.data.dataset import Dataset
 from fedcore.digests import digest_arrays
 from fedcore.engines.engine import ClientEngine
 from fedcore.evaluation import HIGHER_IS_BETTER
-from fedcore.events import Emit, Event, silent
+from fedcore.events import Emit, silent
 from fedcore.federation import CENTRAL
 from fedcore.outcomes import Done, Evaluation
 from fedcore.partition.make import make_partition
 from fedcore.partition.manifest import to_parquet
 from fedcore.partition.picture import class_picture
 from fedcore.plan import RunPlan, prepare
+from fedcore.questions import Ask, ask_nobody, consult
 from fedcore.refs import Ref
 from fedcore.rounds import EvaluationFailed, evaluate_model, run_rounds
 from fedcore.store import Store
@@ -56,26 +59,72 @@ def run_federated(
     run_id: str,
     data_folder: Path | None = None,
     emit: Emit = silent,
+    ask: Ask = ask_nobody,
 ) -> tuple[RunPlan, RunResult]:
     """Runs a configuration from data to chosen model, here and now.
 
     Calling it again with the same ``run_id`` goes on where the chain ends.
 
+    Args:
+      ask: answers what ``config.approvals`` asks.
+
     Raises:
       DataAuditFailed: a finding stops the run before any training.
+      ApprovalNeeded: somebody has to decide, and ``ask`` can ask nobody.
+      StoppedByOperator: somebody decided that the run ends.
     """
-    emit(Event("stage", message="audit"))
-    dataset = config.data.load(data_folder)
-    report = require_passed(audit(dataset, config.audit))
-    emit(Event("stage", message="partition"))
-    plan, chain = begin(config, dataset, report, store, run_id)
-    for message in (*(finding.message for finding in report.findings), *plan.warnings):
-        emit(Event("warning", message=message))
-    emit(Event("stage", message="rounds", rounds=config.rounds.count))
-    for _ in run_rounds(plan, chain, engine, emit):
+    with _told(emit, store, run_id):
+        emit(facts.stage("audit"))
+        dataset = config.data.load(data_folder)
+        report = require_passed(audit(dataset, config.audit))
+        emit(facts.stage("partition"))
+        plan, chain = begin(config, dataset, report, store, run_id)
+        for message in (*(finding.message for finding in report.findings), *plan.warnings):
+            emit(facts.warning(message))
+        return plan, _to_the_end(plan, chain, engine, emit, ask)
+
+
+def go_on(
+    plan: RunPlan, chain: Chain, engine: ClientEngine, emit: Emit = silent, ask: Ask = ask_nobody
+) -> RunResult:
+    """The rest of a run that has begun: one that was stopped, or a fork.
+
+    Raises:
+      OtherCode: it was planned by other sources than these.
+      ApprovalNeeded, StoppedByOperator: as ``run_federated``.
+    """
+    with _told(emit, chain.store, chain.run_id):
+        return _to_the_end(plan, chain, engine, emit, ask)
+
+
+def _to_the_end(
+    plan: RunPlan, chain: Chain, engine: ClientEngine, emit: Emit, ask: Ask
+) -> RunResult:
+    emit(facts.stage("rounds", rounds=plan.config.rounds.count))
+    for _ in run_rounds(plan, chain, engine, emit, consult=lambda now: consult(now, chain, ask)):
         pass
-    emit(Event("stage", message="evaluation"))
-    return plan, conclude(plan, chain, engine, emit)
+    emit(facts.stage("evaluation"))
+    return conclude(plan, chain, engine, emit)
+
+
+@contextmanager
+def _told(emit: Emit, store: Store, run_id: str) -> Iterator[None]:
+    """Tells that the run begins, or goes on, and how it ended."""
+    if store.holds_name(f"runs/{run_id}/header.json"):
+        emit(facts.run_resumed(len(list(Chain(store, run_id).records()))))
+    else:
+        emit(facts.run_requested())
+    try:
+        yield
+    except Exception as error:
+        emit(facts.failure(error))
+        emit(facts.run_stopped("failed", str(error)))
+        raise
+    except BaseException:
+        emit(facts.run_stopped("cancelled"))
+        raise
+    emit(facts.stage("done"))
+    emit(facts.run_stopped("completed"))
 
 
 def begin(
@@ -92,16 +141,28 @@ def begin(
       ChainBroken: the run began with another plan.
     """
     partition = make_partition(dataset, config.partition, config.seed, report.exclusions)
-    require_passed(audit_partition(dataset, partition, config.audit, report.exclusions))
+    shares = require_passed(audit_partition(dataset, partition, config.audit, report.exclusions))
     plan = prepare(config, dataset, partition, store)
     chain = Chain(store, run_id)
     manifest = store.put(to_parquet(partition), "manifest")
     picture = store.put(class_picture(dataset, partition), "picture")
     chain.annotate("audit", report.to_json())
+    chain.annotate("partition-audit", shares.to_json())
     chain.annotate("warnings", list(plan.warnings))
     chain.annotate("partition", {"manifest": vars(manifest), "picture": vars(picture)})
     chain.begin(plan.header())
-    return plan, chain
+    return plan.after(chain.decisions()), chain
+
+
+def begun(store: Store, run_id: str) -> tuple[RunPlan, Chain]:
+    """The plan, with what people decided, and the chain of a run that has begun.
+
+    Raises:
+      LookupError: it has not.
+      ChainBroken: its decisions were altered.
+    """
+    chain = Chain(store, run_id)
+    return RunPlan.from_header(chain.header()).after(chain.decisions()), chain
 
 
 def conclude(plan: RunPlan, chain: Chain, engine: ClientEngine, emit: Emit = silent) -> RunResult:

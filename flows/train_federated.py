@@ -20,7 +20,7 @@ from fedcore.config import (
     make_config,
 )
 from fedcore.data.settings import DataSettings, Digits
-from fedcore.events import Event
+from fedcore.facts import stage
 from fedcore.models.settings import MlpSettings, ModelSettings
 from fedcore.participation import Everybody, ParticipationSettings
 from fedcore.partition.settings import Dirichlet, PartitionSettings
@@ -34,7 +34,7 @@ from tasks.artifacts import show_plan, show_report, show_round
 from tasks.audit import audit_clients, audit_dataset
 from tasks.client_round import MappedEngine, Site
 from tasks.data import has_begun, load_data, make_plan, plan_of
-from tasks.progress import console_progress, event_log
+from tasks.progress import tell_end, telling
 from tasks.registration import register, result_json
 
 
@@ -52,6 +52,10 @@ def run_name() -> str:
     name="train-federated",
     flow_run_name=run_name,
     task_runner=ThreadPoolTaskRunner(max_workers=16),  # type: ignore[arg-type]
+    on_completion=[tell_end],
+    on_failure=[tell_end],
+    on_cancellation=[tell_end],
+    on_crashed=[tell_end],
 )
 def train_federated(
     version: int = 1,
@@ -96,37 +100,36 @@ def train_federated(
     """
     config = _config(locals())
     run_id = str(runtime.flow_run.id)
-    log, bar = event_log(home.run_folder(run_id)), console_progress(config.rounds.count)
+    with telling(run_id, config.rounds.count) as tell:
+        if not has_begun(run_id):
+            tell(stage("audit"))
+            dataset = load_data(config)
+            report = audit_dataset(dataset, config.audit)
 
-    def tell(event: Event) -> None:
-        log(event)
-        bar(event)
+            tell(stage("partition"))
+            audit_clients(dataset, config.audit, config.partition, config.seed, report)
+            make_plan(config, dataset, report, run_id)
+        plan, chain = plan_of(run_id)
+        show_plan(plan, chain)
 
-    if not has_begun(run_id):
-        tell(Event("stage", message="audit"))
-        dataset = load_data(config)
-        report = audit_dataset(dataset, config.audit)
+        tell(stage("rounds", rounds=config.rounds.count))
+        site = Site(chain.store.url, str(home.cache()), config.speed.workers)
+        engine = MappedEngine(site)
+        for record in run_rounds(plan, chain, engine, tell, aggregate_as_task):
+            show_round(record, config.rounds.count)
 
-        tell(Event("stage", message="partition"))
-        audit_clients(dataset, config.audit, config.partition, config.seed, report)
-        make_plan(config, dataset, report, run_id)
-    plan, chain = plan_of(run_id)
-    show_plan(plan, chain)
+        tell(stage("evaluation"))
+        result = conclude(plan, chain, engine, tell)
 
-    tell(Event("stage", rounds=config.rounds.count, message="rounds"))
-    site = Site(chain.store.url, str(home.cache()), config.speed.workers)
-    engine = MappedEngine(site)
-    for record in run_rounds(plan, chain, engine, tell, aggregate_as_task):
-        show_round(record, config.rounds.count)
-
-    tell(Event("stage", message="evaluation"))
-    result = conclude(plan, chain, engine, tell)
-
-    tell(Event("stage", message="registration"))
-    registered = register(run_id, result_json(result))
-    show_report(registered.report, registered.links)
-    tell(Event("stage", message="done"))
-    return {"final_digest": result.final_digest, "round": result.chosen.round, **registered.version}
+        tell(stage("registration"))
+        registered = register(run_id, result_json(result))
+        show_report(registered.report, registered.links)
+        tell(stage("done"))
+        return {
+            "final_digest": result.final_digest,
+            "round": result.chosen.round,
+            **registered.version,
+        }
 
 
 def _config(parameters: dict[str, Any]) -> RunConfig:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from fedcore.event_log import EventLog
 from fedcore.store import Store
 
 
@@ -29,8 +30,13 @@ def data_folder() -> Path | None:
     return Path(folder) if folder else None
 
 
-def run_folder(run_id: str) -> Path:
-    """Notes on one run that are no part of its chain, e.g. its events."""
-    folder = home() / "runs" / run_id
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+def event_log(folder: Path | None = None) -> EventLog:
+    """The log at the URL in ``FEDLOOM_EVENTS``, or ``events.db`` in the folder (this home)."""
+    return EventLog(
+        os.environ.get("FEDLOOM_EVENTS") or f"sqlite:///{(folder or home()) / 'events.db'}"
+    )
+
+
+def spool(folder: Path | None = None) -> Path:
+    """Events on their way to the log."""
+    return (folder or home()) / "events.spool"

@@ -1,4 +1,4 @@
-"""Follow a flow run to its end: its state from Prefect's API, its progress from its event file."""
+"""Follow a flow run to its end: its state from Prefect's API, its progress from the event log."""
 
 from __future__ import annotations
 
@@ -6,15 +6,19 @@ import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 from rich.live import Live
 
-from deployments.cli.progress import Progress, advance, narrate, read_events, render
+from deployments.cli.progress import narrate, render
 from deployments.cli.screen import out
 from deployments.stack.credentials import authorization
 from deployments.stack.stack import Stack, StackError
+from fedcore.snapshot import Snapshot, advance
+
+if TYPE_CHECKING:
+    from fedcore.events import Event
 
 FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 POLL_SECONDS = 0.5
@@ -76,23 +80,32 @@ def read_flow_run(stack: Stack, flow_run_id: str) -> FlowRun:
     )
 
 
-def watch(stack: Stack, flow_run_id: str) -> Iterator[tuple[FlowRun, list[dict[str, Any]]]]:
-    """The run and its new events, again and again, until it ended."""
-    events_file = stack.home / "runs" / flow_run_id / "events.jsonl"
-    offset = 0
+def watch(stack: Stack, flow_run_id: str) -> Iterator[tuple[FlowRun, list[Event]]]:
+    """The run and its new events, again and again, until it ended.
+
+    Raises:
+      EventLogUnavailable: the log cannot be read.
+    """
+    from deployments.cli.events import bring_in
+    from tasks import home
+
+    log, after = home.event_log(stack.home), ""
     while True:
         run = read_flow_run(stack, flow_run_id)
         # After the state: the last events of a run that ended are there.
-        events, offset = read_events(events_file, offset)
+        if run.is_final:
+            bring_in(log, home.spool(stack.home))
+        events = log.history(flow_run_id, after=after)
+        after = events[-1].event_id if events else after
         yield run, events
         if run.is_final:
             return
         time.sleep(POLL_SECONDS)
 
 
-def follow_run(stack: Stack, flow_run_id: str) -> tuple[FlowRun, Progress]:
+def follow_run(stack: Stack, flow_run_id: str) -> tuple[FlowRun, Snapshot]:
     """Show the run until it ended: live on a terminal, a line per stage and round elsewhere."""
-    begun, run, progress = time.monotonic(), read_flow_run(stack, flow_run_id), Progress()
+    begun, run, progress = time.monotonic(), read_flow_run(stack, flow_run_id), Snapshot()
     live = Live(console=out, refresh_per_second=4, transient=True)
     with live if out.is_terminal else nullcontext():
         for run, events in watch(stack, flow_run_id):

@@ -8,34 +8,40 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from deployments.cli.progress import Progress, advance, narrate, rounds_table
+from deployments.cli.progress import narrate, rounds_table
 from deployments.cli.screen import out, reasons_for
 
 if TYPE_CHECKING:
     from fedcore.config import RunConfig
     from fedcore.engines.engine import ClientEngine
-    from fedcore.events import Event
+    from fedcore.events import Fact
 
 
 def run_here(config: RunConfig) -> None:
     """Run the configuration in this process and show its rounds and its final digest."""
+    from fedcore.event_sink import EventSink
     from fedcore.run import run_federated
+    from fedcore.snapshot import Snapshot, advance
     from tasks import home
 
-    begun, progress = time.monotonic(), Progress()
+    begun, progress = time.monotonic(), Snapshot()
 
-    def tell(event: Event) -> None:
+    def tell(fact: Fact) -> None:
         nonlocal progress
-        if event.type == "warning":
-            print(f"warning: {event.message}", flush=True)
-        earlier, progress = progress, advance(progress, [event.to_json()])
+        if fact.status == "warning":
+            print(f"warning: {fact.message}", flush=True)
+        earlier, progress = progress, advance(progress, [sink.tell(fact)])
         for line in narrate(earlier, progress, time.monotonic() - begun):
             print(line, flush=True)
 
     store = home.store()
     # A chain belongs to one run; what an earlier one trained comes from the memo.
     run_id = f"local-{uuid.uuid4()}"
-    with reasons_for(ValueError, RuntimeError, LookupError, OSError), _engine(config) as engine:
+    with (
+        reasons_for(ValueError, RuntimeError, LookupError, OSError),
+        _engine(config) as engine,
+        EventSink(home.event_log(), run_id, home.spool(), warn=_warn) as sink,
+    ):
         _, result = run_federated(
             config,
             store=store,
@@ -54,6 +60,10 @@ def run_here(config: RunConfig) -> None:
                 out.print(f"{f'{split} {name}':<24} {value:.4f}")
     out.print(f"config digest {config.digest}", soft_wrap=True)
     out.print(f"final digest  {result.final_digest}", soft_wrap=True)
+
+
+def _warn(message: str) -> None:
+    print(f"warning: {message}", flush=True)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from deployments.cli import config, registry, run, stack, store
+from deployments.cli import config, events, registry, run, stack, store
 from deployments.cli.command import Command
 
 app = typer.Typer(
@@ -44,6 +44,7 @@ def fedloom(
 app.command("demo", cls=Command, rich_help_panel="Run")(run.demo)
 app.command("run", cls=Command, rich_help_panel="Run")(run.run)
 app.command("follow", cls=Command, rich_help_panel="Run")(run.follow)
+app.command("events", cls=Command, rich_help_panel="Run")(events.events)
 app.command("deploy", cls=Command, rich_help_panel="Run")(run.deploy)
 app.command("init-config", cls=Command, rich_help_panel="Configure")(config.init_config)
 app.command("validate", cls=Command, rich_help_panel="Configure")(config.validate)

@@ -1,105 +1,22 @@
-"""Where a run stands, told from its event file: a value folded over events, and how it looks."""
+"""How a run's progress looks in a terminal, live and in logs."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Iterator
 
 from rich.console import Group, RenderableType
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from fedcore.snapshot import RoundLine, Snapshot
+
 # What a line has room for, most telling first.
 SHOWN_METRICS = ("loss", "accuracy", "auc", "balanced_accuracy", "r2")
 SHOWN_ROUNDS = 12
 
 
-@dataclass(frozen=True)
-class RoundLine:
-    """A finished round."""
-
-    round: int
-    metrics: Mapping[str, float]
-    seconds: float
-    failed: tuple[str, ...] = ()
-    trained: int = 0
-
-    @property
-    def remark(self) -> str:
-        """What was unusual: clients that failed, or a draw of nobody."""
-        if self.failed:
-            return f"failed: {'; '.join(self.failed)}"
-        # Everybody who is asked trains, answers from the memo, or fails.
-        return "" if self.trained else "nobody drawn"
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What the events so far say.
-
-    Attributes:
-      stage: what the run does now.
-      round: the round under way, from 1; 0 before the first.
-      rounds: how many there will be; 0 while unknown.
-      trained: clients done in the round under way.
-      failed: clients of that round that failed, with the reason.
-      lines: finished rounds, oldest first.
-    """
-
-    stage: str = "waiting"
-    round: int = 0
-    rounds: int = 0
-    trained: int = 0
-    failed: tuple[str, ...] = ()
-    lines: tuple[RoundLine, ...] = field(default=())
-
-
-def read_events(path: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
-    """The events that were appended since ``offset``, and the offset after them.
-
-    A line that is still being written is left for the next call.
-    """
-    try:
-        with path.open("rb") as file:
-            file.seek(offset)
-            new = file.read()
-    except FileNotFoundError:
-        return [], offset
-    whole = new[: new.rfind(b"\n") + 1]
-    return [json.loads(line) for line in whole.splitlines()], offset + len(whole)
-
-
-def advance(progress: Progress, events: Iterable[Mapping[str, Any]]) -> Progress:
-    """The progress after some more events; unknown ones change nothing."""
-    for event in events:
-        progress = _after(progress, event)
-    return progress
-
-
-def _after(now: Progress, event: Mapping[str, Any]) -> Progress:
-    number, rounds = event.get("round", 0), event.get("rounds", 0) or now.rounds
-    match event.get("type"):
-        case "stage":
-            return replace(now, stage=event["message"], rounds=rounds)
-        case "round_started":
-            return replace(now, round=number, rounds=rounds, trained=0, failed=())
-        case "client_train_completed":
-            return replace(now, trained=now.trained + 1)
-        case "node_error":
-            return replace(now, failed=(*now.failed, f"{event['client']}: {event['message']}"))
-        case "round_completed":
-            line = RoundLine(number, event["metrics"], event["seconds"], now.failed, now.trained)
-            # A retried run tells its rounds again.
-            kept = tuple(each for each in now.lines if each.round < number)
-            return replace(now, round=number, rounds=rounds, lines=(*kept, line))
-    return now
-
-
-def narrate(before: Progress, after: Progress, seconds: float) -> Iterator[str]:
+def narrate(before: Snapshot, after: Snapshot, seconds: float) -> Iterator[str]:
     """What one event changed, as lines for a log: a new stage, a finished round."""
     if after.stage != before.stage:
         yield f"{after.stage}  {seconds:.0f} s"
@@ -107,7 +24,7 @@ def narrate(before: Progress, after: Progress, seconds: float) -> Iterator[str]:
         yield plain_line(after.lines[-1], after.rounds)
 
 
-def render(progress: Progress, seconds: float, *, state: str = "") -> RenderableType:
+def render(progress: Snapshot, seconds: float, *, state: str = "") -> RenderableType:
     """The live display: one line for now, a bar, a table of the last rounds."""
     head = Text.assemble((progress.stage, "bold"), f"  {seconds:.0f} s")
     if state and state != "Running":
