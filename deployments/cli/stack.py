@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -156,6 +157,40 @@ def env() -> None:
         print(f'export PREFECT_API_AUTH_STRING="$(cat {file})"')
         print('export MLFLOW_TRACKING_USERNAME="${PREFECT_API_AUTH_STRING%%:*}"')
         print('export MLFLOW_TRACKING_PASSWORD="${PREFECT_API_AUTH_STRING#*:}"')
+
+
+@app.command()
+def proxy(
+    listen: Annotated[
+        str, typer.Option(help="Where nginx listens: a port, or an address and a port.")
+    ] = "443",
+    certificate: Annotated[Path | None, typer.Option(help="PEM file of the name's chain.")] = None,
+    key: Annotated[Path | None, typer.Option(help="PEM file of its private key.")] = None,
+) -> None:
+    """Write an nginx configuration for this stack: one name, TLS, a content security policy.
+
+    Prefect is at the root of the public name, MLflow under `/mlflow/`. The stack must know the
+    name: `fedloom stack up --public-url https://NAME`.
+
+    Example:
+
+        fedloom stack proxy --certificate /etc/ssl/fl.pem --key /etc/ssl/fl.key
+    """
+    from deployments.stack.browser import CONTENT_SECURITY_POLICY
+    from deployments.stack.proxy import check_proxy, proxy_command, site_config, write_proxy
+
+    stack = require_up()
+    certificate, key = certificate and certificate.absolute(), key and key.absolute()
+    with reasons_for(StackError):
+        site = site_config(stack, listen, CONTENT_SECURITY_POLICY, certificate=certificate, key=key)
+        main = write_proxy(stack.home / "proxy", site)
+        out.print(f"{main.parent / 'site.conf'} for an nginx that runs:", soft_wrap=True)
+        out.print(f"  ln -s {main.parent / 'site.conf'} /etc/nginx/sites-enabled/fedloom.conf")
+        check_proxy(main)
+        out.print(f"{main} for one of its own:", soft_wrap=True)
+        out.print(f"  {' '.join(proxy_command(main))}", soft_wrap=True)
+    if not stack.auth:
+        out.print("This stack has no password. Before others see it: fedloom stack up --auth")
 
 
 def show(stack: Stack) -> None:

@@ -16,23 +16,9 @@ from starlette.datastructures import MutableHeaders
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from deployments.stack.browser import CONTENT_SECURITY_POLICY
 from deployments.stack.policy import provide_flow_policy
 from deployments.stack.stack import PUBLIC_HOST
-
-# Inline styles and scripts, eval in the run graph (pixi), data: pictures and blob: workers are what
-# Prefect's pages are made of. Foreign hosts are what this keeps out.
-CONTENT_SECURITY_POLICY = "; ".join(
-    [
-        "default-src 'self'",
-        "script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:",
-        "style-src 'self' 'unsafe-inline'",
-        "img-src 'self' data: blob:",
-        "font-src 'self' data:",
-        "worker-src 'self' blob:",
-        "connect-src 'self'",
-        "frame-ancestors 'none'",
-    ]
-)
 
 
 class BrowserPolicy:
