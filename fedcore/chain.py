@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
+from fedcore.decisions import Answer, Decision, Question
 from fedcore.digests import canonical_json, digest_bytes
 from fedcore.refs import Ref
 from fedcore.store import AlreadyExists, Store
@@ -39,6 +41,7 @@ class RoundRecord:
       state: the server optimizer's state after the round.
       metrics: split -> ``{"overall": {...}, "clients": {client: {...}}}``; empty when the round
         was not evaluated.
+      decided: digest of the last decision that was taken before the round; empty when none was.
     """
 
     round: int
@@ -51,10 +54,14 @@ class RoundRecord:
     state: Ref | None
     metrics: Mapping[str, Any] = field(default_factory=dict)
     privacy: tuple[Mapping[str, Any], ...] = ()
+    decided: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """A JSON value that ``from_json`` takes back."""
-        return json.loads(canonical_json(asdict(self)))
+        value = json.loads(canonical_json(asdict(self)))
+        if not self.decided:  # as records were before anybody could decide
+            del value["decided"]
+        return value
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> RoundRecord:
@@ -127,9 +134,11 @@ class Chain:
         """The committed rounds in order, each checked against the one before.
 
         Raises:
-          ChainBroken: a record was altered, or does not follow its predecessor.
+          ChainBroken: a record was altered, or does not follow its predecessor, or the decisions
+            are not those that it was made after.
         """
         previous = digest_bytes(canonical_json(self.header()).encode())
+        decisions = self.decisions()
         number = 1
         while (data := self._read(f"rounds/{number:06d}.json")) is not None:
             try:
@@ -141,6 +150,7 @@ class Chain:
                 raise ChainBroken(
                     f"round {number} of run {self.run_id} does not follow the record before it."
                 )
+            self._check_decisions(decisions, record)
             yield record
             previous = record.digest
             number += 1
@@ -150,6 +160,87 @@ class Chain:
             raise ChainBroken(
                 f"round {number} of run {self.run_id} is missing, but a later one is there."
             )
+        if any(
+            one.round >= number or (one.round == number - 1 and one.after != previous)
+            for one in decisions
+        ):
+            raise ChainBroken(f"a decision on run {self.run_id} was taken on another history.")
+
+    def _check_decisions(self, decisions: Sequence[Decision], record: RoundRecord) -> None:
+        before = [one for one in decisions if one.round < record.round]
+        last = [one for one in before if one.round == record.round - 1]
+        if record.decided != (before[-1].digest if before else "") or any(
+            one.after != record.previous for one in last
+        ):
+            raise ChainBroken(
+                f"round {record.round} of run {self.run_id} was not made after the decisions that "
+                "are there."
+            )
+
+    def decisions(self) -> tuple[Decision, ...]:
+        """What people decided, in order, each checked against the one before.
+
+        Raises:
+          ChainBroken: a decision was altered, removed, or does not follow its predecessor.
+        """
+        previous = digest_bytes(canonical_json(self.header()).encode())
+        found: list[Decision] = []
+        names = self.store.names(f"runs/{self.run_id}/decisions")
+        for number, name in enumerate(names, start=1):
+            try:
+                kept = json.loads(data := self.store.read(name))
+                digest = kept.pop("digest")
+                decision = Decision.from_json(kept)
+                intact = _decision_bytes(decision) == data and decision.digest == digest
+            except (ValueError, TypeError, KeyError) as error:
+                raise ChainBroken(
+                    f"decision {number} on run {self.run_id} is unreadable."
+                ) from error
+            if not intact or decision.previous != previous or decision.number != number:
+                raise ChainBroken(
+                    f"decision {number} on run {self.run_id} does not follow the one before it."
+                )
+            found.append(decision)
+            previous = decision.digest
+        return tuple(found)
+
+    def decide(self, question: Question, answer: Answer, *, when: str = "") -> Decision:
+        """Keeps an answer, between two rounds.
+
+        Args:
+          when: ISO 8601; now when left empty.
+
+        Raises:
+          RunTakenOver: another process decided meanwhile.
+        """
+        before = self.decisions()
+        header = digest_bytes(canonical_json(self.header()).encode())
+        decision = Decision(
+            number=len(before) + 1,
+            previous=before[-1].digest if before else header,
+            after=self.head(),
+            point=question.point,
+            round=question.round,
+            asks=question.asks,
+            verdict=answer.verdict,
+            clients=tuple(sorted(set(answer.clients))),
+            who=answer.who.strip(),
+            why=answer.why.strip(),
+            when=when or datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        self.keep_decision(decision)
+        return decision
+
+    def keep_decision(self, decision: Decision) -> None:
+        """Writes a decision that is linked already; raises as ``decide``."""
+        name = f"runs/{self.run_id}/decisions/{decision.number:06d}.json"
+        try:
+            self.store.write(name, _decision_bytes(decision), exclusive=True)
+        except AlreadyExists as error:
+            raise RunTakenOver(
+                f"decision {decision.number} on run {self.run_id} was taken by another process; "
+                "this one stops. Watch the other one."
+            ) from error
 
     def head(self) -> str:
         """Digest of the last record, or of the header when there is none."""
@@ -174,7 +265,7 @@ class Chain:
             ) from error
 
     def annotate(self, name: str, value: Any) -> None:
-        """Keeps JSON beside the chain, outside parity: times, hosts, operator decisions."""
+        """Keeps JSON beside the chain, outside parity: times, hosts, warnings."""
         self.store.write(
             f"runs/{self.run_id}/notes/{name}.json", json.dumps(value, indent=1).encode()
         )
@@ -183,3 +274,7 @@ class Chain:
         """What ``annotate`` kept, or None."""
         data = self._read(f"notes/{name}.json")
         return None if data is None else json.loads(data)
+
+
+def _decision_bytes(decision: Decision) -> bytes:
+    return canonical_json({**decision.to_json(), "digest": decision.digest}).encode()

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from fedcore.approvals import ApprovalSettings
 from fedcore.audit.settings import AuditSettings
 from fedcore.config_errors import explain
 from fedcore.data.settings import DataSettings, Digits
@@ -109,6 +110,7 @@ class RunConfig(Settings):
     rounds: RoundSettings = Field(default_factory=RoundSettings)
     evaluation: EvaluationSettings = Field(default_factory=EvaluationSettings)
     registry: RegistrySettings = Field(default_factory=RegistrySettings)
+    approvals: ApprovalSettings = Field(default_factory=ApprovalSettings)
     speed: SpeedSettings = Field(default_factory=SpeedSettings)
 
     @model_validator(mode="after")
@@ -129,10 +131,25 @@ class RunConfig(Settings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _what_is_asked_about_happens(self) -> RunConfig:
+        if self.approvals.registration and not self.registry.register_model:
+            raise ValueError(
+                "approvals.registration=true asks before a registration that "
+                "registry.register_model=false leaves out; set one of them otherwise."
+            )
+        if self.approvals.quality and "val" not in self.evaluation.splits:
+            raise ValueError(
+                f"approvals.quality looks at scores on validation data, which evaluation.splits="
+                f"{list(self.evaluation.splits)} does not measure; add val."
+            )
+        return self
+
     @property
     def digest(self) -> str:
-        """SHA-256 of everything but ``speed``."""
-        return digest_json(self.model_dump(mode="json", exclude={"speed"}))
+        """SHA-256 of everything but ``speed`` and ``approvals``, which by themselves change no
+        result: what was decided is in the run's chain."""
+        return digest_json(self.model_dump(mode="json", exclude={"speed", "approvals"}))
 
     def to_yaml(self) -> str:
         """The complete configuration as YAML that ``load_config`` takes back."""

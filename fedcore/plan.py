@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from fedcore.config import RunConfig, make_config
 from fedcore.data.dataset import Dataset
+from fedcore.decisions import Decision, dropped
 from fedcore.federation import CENTRAL, Federation, share_out
 from fedcore.global_model import GlobalModel
 from fedcore.jobs import ClientJob, JobKind
@@ -17,6 +18,7 @@ from fedcore.models.build import build_model
 from fedcore.models.preprocess import TablePreprocess, preprocess_for
 from fedcore.models.state import trainable_state
 from fedcore.numerics import code_digest, numerics
+from fedcore.origin import Origin
 from fedcore.partition.partition import Partition
 from fedcore.refs import Ref
 from fedcore.store import Store
@@ -46,6 +48,8 @@ class RunPlan:
       initial: the model before round 1.
       identity: JSON digests: config, dataset, partition, code; and numerics.
       warnings: sentences for the operator, e.g. a device that was not there.
+      origin: where the run was forked from, or None.
+      decisions: what people decided so far, in order.
     """
 
     config: RunConfig
@@ -58,6 +62,8 @@ class RunPlan:
     initial: GlobalModel
     identity: Mapping[str, Any]
     warnings: tuple[str, ...] = ()
+    origin: Origin | None = None
+    decisions: tuple[Decision, ...] = ()
 
     @property
     def algorithm(self) -> Algorithm:
@@ -66,13 +72,27 @@ class RunPlan:
 
     def cohort(self, round: int) -> tuple[str, ...]:
         """Client ids drawn for a round, sorted."""
-        excluded = set(self.config.rounds.exclude_clients)
-        clients = [client for client in self.federation.ids if client not in excluded]
-        return self.config.participation.build()(clients, self.config.seed, round)
+        return self.config.participation.build()(self.asked(round), self.config.seed, round)
+
+    def asked(self, round: int) -> tuple[str, ...]:
+        """Client ids that a round may draw, sorted: all but the excluded and the dropped."""
+        left_out = {*self.config.rounds.exclude_clients, *dropped(self.decisions, round)}
+        return tuple(client for client in self.federation.ids if client not in left_out)
+
+    def after(self, decisions: Sequence[Decision]) -> RunPlan:
+        """The plan once people have decided."""
+        return replace(self, decisions=tuple(decisions))
+
+    def model_after(self, round: int, params: Ref, state: Ref | None) -> GlobalModel:
+        """The model that the round after a recorded one starts from."""
+        if self.origin is not None and self.origin.round == round:
+            state = self.origin.state
+        return GlobalModel(round, params, state)
 
     def header(self) -> dict[str, Any]:
         """The run's header: what its chain starts from. ``speed`` is not in it."""
         return {
+            **({"origin": self.origin.to_json()} if self.origin else {}),
             "config": self.config.model_dump(mode="json", exclude={"speed"}),
             "task": self.task.to_json(),
             "features": dict(self.features),
@@ -87,7 +107,7 @@ class RunPlan:
     @staticmethod
     def from_header(header: Mapping[str, Any]) -> RunPlan:
         """The plan of a run that has begun."""
-        initial = header["initial"]
+        initial, origin = header["initial"], header.get("origin")
         return RunPlan(
             make_config(header["config"], source="run header"),
             Task.from_json(header["task"]),
@@ -102,6 +122,7 @@ class RunPlan:
                 Ref(**initial["state"]) if initial["state"] else None,
             ),
             header["identity"],
+            origin=Origin.from_json(origin) if origin else None,
         )
 
     def train_jobs(self, round: int, base: Ref, cohort: Sequence[str]) -> list[ClientJob]:
@@ -191,7 +212,9 @@ def prepare(config: RunConfig, dataset: Dataset, partition: Partition, store: St
     Raises:
       ValueError: settings that cannot work on this data.
     """
-    _check(config, dataset, partition)
+    check_settings(
+        config, dataset.name, dataset.task, partition.clients, dataset.splits, dataset.is_image
+    )
     scaling = {} if dataset.is_image else standardisers(config, dataset, partition)
     federation = share_out(dataset, partition, store, scaling)
     device, warning = choose_device(config.training.device, available_devices())
@@ -234,14 +257,32 @@ def prepare(config: RunConfig, dataset: Dataset, partition: Partition, store: St
     )
 
 
-def _check(config: RunConfig, dataset: Dataset, partition: Partition) -> None:
-    rounds, choose = config.rounds, config.evaluation.choose
-    unknown = sorted(set(rounds.exclude_clients) - set(partition.clients))
+def check_settings(
+    config: RunConfig,
+    name: str,
+    task: Task,
+    clients: Sequence[str],
+    splits: Collection[str],
+    is_image: bool,
+) -> None:
+    """Refuses settings that cannot work on this data.
+
+    Args:
+      name: of the data set.
+      clients: ids of all clients.
+      splits: that the data set has.
+      is_image: whether inputs are images.
+
+    Raises:
+      ValueError: naming the setting, its value, the rule and what would work.
+    """
+    rounds, choose, approvals = config.rounds, config.evaluation.choose, config.approvals
+    unknown = sorted(set(rounds.exclude_clients) - set(clients))
     if unknown:
         raise ValueError(
-            f"rounds.exclude_clients names {unknown}; the clients are {list(partition.clients)}."
+            f"rounds.exclude_clients names {unknown}; the clients are {list(clients)}."
         )
-    asked = len(partition.clients) - len(rounds.exclude_clients)
+    asked = len(clients) - len(rounds.exclude_clients)
     cohort = getattr(config.participation, "cohort_size", asked)
     if cohort > asked:
         raise ValueError(
@@ -252,24 +293,28 @@ def _check(config: RunConfig, dataset: Dataset, partition: Partition) -> None:
             f"rounds.min_clients={rounds.min_clients} is more than the {cohort} clients that a "
             "round of this run asks."
         )
-    if config.training.augmentation.kind != "none" and not dataset.is_image:
+    if config.training.augmentation.kind != "none" and not is_image:
         raise ValueError(
             f"training.augmentation.kind={config.training.augmentation.kind!r} changes images; "
-            f"{dataset.name} is a table. Set it to none."
+            f"{name} is a table. Set it to none."
         )
-    is_regression = dataset.task.kind is TaskKind.REGRESSION
+    is_regression = task.kind is TaskKind.REGRESSION
     if config.training.class_weights != "none" and is_regression:
         raise ValueError("training.class_weights needs classes; a regression task has none.")
-    if choose in ("accuracy", "auc", "balanced_accuracy") if is_regression else choose == "r2":
-        raise ValueError(
-            f"evaluation.choose={choose!r} is not measured in a {dataset.task.kind.value} task."
-        )
-    if choose != "last" and not {"val"} & {*config.evaluation.splits} & {*dataset.splits}:
-        raise ValueError(
-            f"evaluation.choose={choose!r} needs a validation split; {dataset.name} has "
-            f"{sorted(dataset.splits)} and evaluation.splits is {list(config.evaluation.splits)}. "
-            "Set evaluation.choose: last."
-        )
+    wanted = {f"evaluation.choose={choose!r}": choose}
+    wanted |= {f"approvals.quality metric={one.metric!r}": one.metric for one in approvals.quality}
+    for what, metric in wanted.items():
+        if metric in ("accuracy", "auc", "balanced_accuracy") if is_regression else metric == "r2":
+            raise ValueError(f"{what} is not measured in a {task.kind.value} task.")
+    if not {"val"} & {*config.evaluation.splits} & {*splits}:
+        has = f"{name} has {sorted(splits)} and evaluation.splits is {[*config.evaluation.splits]}."
+        if choose != "last":
+            raise ValueError(
+                f"evaluation.choose={choose!r} needs a validation split; {has} "
+                "Set evaluation.choose: last."
+            )
+        if approvals.quality:
+            raise ValueError(f"approvals.quality needs a validation split; {has} Leave it empty.")
 
 
 def standardisers(

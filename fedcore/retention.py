@@ -32,7 +32,7 @@ class Usage:
 
 
 def run_ids(store: Store) -> list[str]:
-    """Ids of the runs that have begun, sorted."""
+    """Ids of the runs that have begun or are about to, sorted."""
     return sorted({name.split("/")[1] for name in store.names("runs")})
 
 
@@ -48,13 +48,15 @@ def needed(store: Store) -> set[str]:
     digests: set[str] = set()
     for run_id in run_ids(store):
         chain = Chain(store, run_id)
-        digests.update(_digests(chain.header()))
-        for record in chain.records():
-            value = record.to_json()
-            del value["outcomes"]
+        if store.holds_name(f"runs/{run_id}/header.json"):
+            list(chain.records())
+        # One that is about to begin, or was killed before it had, has notes and perhaps the records
+        # of the run that it is forked from.
+        for name in store.names(f"runs/{run_id}"):
+            value = json.loads(store.read(name))
+            if "/rounds/" in name:
+                del value["outcomes"]
             digests.update(_digests(value))
-        for name in store.names(f"runs/{run_id}/notes"):
-            digests.update(_digests(json.loads(store.read(name))))
     return digests
 
 

@@ -62,3 +62,10 @@ def test_an_altered_chain_stops_the_collection(store):
     store.write(name, store.read(name).replace(b'"round":1', b'"round":7'))
     with pytest.raises(ChainBroken):
         collect(store, older_than_seconds=0)
+
+
+def test_a_run_that_is_about_to_begin_keeps_what_its_notes_name(store):
+    picture = store.put(b"picture", "picture")
+    Chain(store, "begins").annotate("partition", {"picture": vars(picture)})
+    collect(store, older_than_seconds=0)
+    assert store.holds(picture)
