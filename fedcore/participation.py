@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from fedcore import rng
+from fedcore.form import Choice, starts_at
 from fedcore.settings import Settings
 
 Participation = Callable[[Sequence[str], int, int], tuple[str, ...]]
@@ -27,14 +28,16 @@ class Everybody(Settings):
         return lambda clients, seed, round: tuple(sorted(clients))
 
 
-class Poisson(Settings):
+class Poisson(Settings, title="Coins"):
     """An independent coin per (round, client): removing a client moves nobody else.
 
     The cohort's size varies and may be zero; what accountants of subsampled mechanisms assume.
     """
 
     kind: Literal["poisson"] = "poisson"
-    sampling_probability: float = Field(gt=0, le=1, description="Chance of each client, a round.")
+    sampling_probability: float = Field(
+        gt=0, le=1, description="Chance of each client, a round.", json_schema_extra=starts_at(0.5)
+    )
 
     def build(self) -> Participation:
         """(clients, run seed, round) -> the sorted cohort."""
@@ -44,7 +47,7 @@ class Poisson(Settings):
         )
 
 
-class FixedSize(Settings):
+class FixedSize(Settings, title="Fixed number"):
     """The clients with the smallest coins: uniform without replacement, always the same size.
 
     Breaks two things: removing a client lets another one in, so unlearning is no longer exact; and
@@ -52,7 +55,9 @@ class FixedSize(Settings):
     """
 
     kind: Literal["fixed"] = "fixed"
-    cohort_size: int = Field(gt=0, description="Clients asked in each round.")
+    cohort_size: int = Field(
+        gt=0, description="Clients asked in each round.", json_schema_extra=starts_at(2)
+    )
 
     def build(self) -> Participation:
         """(clients, run seed, round) -> the sorted cohort.
@@ -73,4 +78,6 @@ class FixedSize(Settings):
         return choose
 
 
-ParticipationSettings = Annotated[Everybody | Poisson | FixedSize, Field(discriminator="kind")]
+ParticipationSettings = Annotated[
+    Everybody | Poisson | FixedSize, Field(discriminator="kind"), Choice()
+]

@@ -5,7 +5,10 @@ from __future__ import annotations
 from importlib.metadata import entry_points
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler
+from pydantic_core import CoreSchema
+
+from fedcore import form
 
 
 class Settings(BaseModel):
@@ -13,8 +16,16 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        schema = handler(core_schema)
+        form.draw(handler.resolve_ref_schema(schema), cls.__doc__ or "")
+        return schema
 
-class Plugin(Settings):
+
+class Plugin(Settings, title="Plug-in"):
     """A choice that another installed package provides through an entry point."""
 
     kind: Literal["plugin"] = "plugin"

@@ -58,7 +58,9 @@ class AuditSettings(Settings):
         default_factory=dict,
         description="Lowest and highest value allowed in single columns of a table, by name.",
     )
-    near_duplicates: NearDuplicates = NearDuplicates()
+    near_duplicates: NearDuplicates = Field(
+        NearDuplicates(), description="Images that look alike across splits."
+    )
     severity: Mapping[CheckName, Literal["error", "warning", "off"]] = Field(
         default_factory=dict, description="Another severity for single checks, or off."
     )

@@ -30,7 +30,7 @@ from fedcore.task import Task, TaskKind
 HERE = "{split}"
 
 
-class Arrays(Settings):
+class Arrays(Settings, title="Own arrays"):
     """Your own npz archive: images uint8 (n, h, w) or (n, h, w, c), or numbers (n, columns)."""
 
     kind: Literal["arrays"] = "arrays"

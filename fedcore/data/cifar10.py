@@ -45,7 +45,7 @@ LABELS = (
 )
 
 
-class CIFAR10(Settings):
+class CIFAR10(Settings, title="CIFAR-10"):
     """CIFAR-10: colour pictures of 32 x 32 pixels, ten classes, 50 000 and 10 000."""
 
     kind: Literal["cifar10"] = "cifar10"

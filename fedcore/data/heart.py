@@ -81,7 +81,7 @@ HOSPITALS = (
 )
 
 
-class HeartDisease(Settings):
+class HeartDisease(Settings, title="Heart disease"):
     """Heart disease at Cleveland, Hungary, Switzerland and VA Long Beach: 740 complete rows."""
 
     kind: Literal["heart_disease"] = "heart_disease"

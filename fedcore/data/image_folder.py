@@ -32,7 +32,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 
 
-class ImageFolder(Settings):
+class ImageFolder(Settings, title="Own images"):
     """Your own images: ``label/*.png``, or ``train/label/*.png``, ``val/...``, ``test/...``."""
 
     kind: Literal["image_folder"] = "image_folder"

@@ -139,7 +139,7 @@ class MNIST(Settings):
         )
 
 
-class FashionMNIST(Settings):
+class FashionMNIST(Settings, title="Fashion-MNIST"):
     """Fashion-MNIST: pictures of clothing, 60 000 for training and 10 000 for test."""
 
     kind: Literal["fashion_mnist"] = "fashion_mnist"

@@ -13,7 +13,7 @@ from fedcore.settings import Plugin, Settings
 GROUP = "fedloom.data"
 
 
-class DataPlugin(Settings):
+class DataPlugin(Settings, title="Plug-in"):
     """A source of an installed package: its entry point in the group ``fedloom.data``."""
 
     kind: Literal["plugin"] = "plugin"

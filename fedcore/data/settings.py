@@ -15,6 +15,7 @@ from fedcore.data.mnist import MNIST, FashionMNIST
 from fedcore.data.plugin import DataPlugin
 from fedcore.data.sklearn_tables import BreastCancer, Digits
 from fedcore.data.table import Table
+from fedcore.form import Choice
 
 __all__ = [
     "CIFAR10",
@@ -45,4 +46,5 @@ DataSettings = Annotated[
     | ImageFolder
     | DataPlugin,
     Field(discriminator="kind"),
+    Choice(),
 ]

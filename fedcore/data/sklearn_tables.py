@@ -49,7 +49,7 @@ class Digits(Settings):
         )
 
 
-class BreastCancer(Settings):
+class BreastCancer(Settings, title="Breast cancer"):
     """30 measurements of cell nuclei, malignant or benign, 569 rows; ships with scikit-learn."""
 
     kind: Literal["breast_cancer"] = "breast_cancer"

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-class Table(Settings):
+class Table(Settings, title="Own table"):
     """Your own table (CSV or parquet), one row per sample."""
 
     kind: Literal["table"] = "table"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from fedcore.form import Choice
 from fedcore.models import provided
 from fedcore.models.preprocess import ImagePreprocess, Preprocess, default_preprocess
 from fedcore.settings import Plugin, Settings
@@ -39,7 +40,7 @@ class _Built(Settings):
         return self.model_dump(mode="json")
 
 
-class LogisticSettings(_Built):
+class LogisticSettings(_Built, title="Logistic"):
     """Logistic (or linear) regression on the flattened input."""
 
     kind: Literal["logistic"] = "logistic"
@@ -51,7 +52,7 @@ class LogisticSettings(_Built):
         return mlp(input_shape, task.num_outputs)
 
 
-class MlpSettings(_Built):
+class MlpSettings(_Built, title="MLP"):
     """A multi-layer perceptron on the flattened input."""
 
     kind: Literal["mlp"] = "mlp"
@@ -67,7 +68,7 @@ class MlpSettings(_Built):
         return mlp(input_shape, task.num_outputs, self.hidden, self.dropout)
 
 
-class McMahanCnnSettings(_Built):
+class McMahanCnnSettings(_Built, title="CNN (McMahan)"):
     """The MNIST CNN of McMahan et al. 2017 (1.7 million parameters)."""
 
     kind: Literal["cnn_mcmahan"] = "cnn_mcmahan"
@@ -79,7 +80,7 @@ class McMahanCnnSettings(_Built):
         return cnn_mcmahan(image_shape(self.kind, input_shape), task.num_outputs)
 
 
-class GroupNormCnnSettings(_Built):
+class GroupNormCnnSettings(_Built, title="CNN (GroupNorm)"):
     """A small CNN with GroupNorm and a flatten head (224 thousand parameters)."""
 
     kind: Literal["cnn_gn"] = "cnn_gn"
@@ -94,7 +95,7 @@ class GroupNormCnnSettings(_Built):
         return cnn_gn(shape, task.num_outputs, self.width, self.dropout)
 
 
-class CifarCnnSettings(_Built):
+class CifarCnnSettings(_Built, title="CNN (CIFAR)"):
     """The CIFAR-10 CNN of McMahan et al. 2017 with GroupNorm (1.8 million parameters)."""
 
     kind: Literal["cnn_cifar"] = "cnn_cifar"
@@ -107,7 +108,7 @@ class CifarCnnSettings(_Built):
         return cnn_cifar(image_shape(self.kind, input_shape), task.num_outputs, self.dropout)
 
 
-class MobileNetSettings(_Built):
+class MobileNetSettings(_Built, title="MobileNet"):
     """A small MobileNetV2 with GroupNorm."""
 
     kind: Literal["mobilenet"] = "mobilenet"
@@ -122,7 +123,7 @@ class MobileNetSettings(_Built):
         return mobilenet(shape, task.num_outputs, self.width, self.expansion)
 
 
-class ResNetSettings(_Built):
+class ResNetSettings(_Built, title="ResNet"):
     """A residual network with GroupNorm; width 16 is quick on a CPU, 64 is the full one."""
 
     kind: Literal["resnet"] = "resnet"
@@ -137,7 +138,7 @@ class ResNetSettings(_Built):
         return resnet(shape, task.num_outputs, self.depth, self.width)
 
 
-class DeitTinyRandomSettings(_Built):
+class DeitTinyRandomSettings(_Built, title="Small transformer"):
     """A small DeiT with random weights: the transformer path without any download."""
 
     kind: Literal["deit_tiny_random"] = "deit_tiny_random"
@@ -182,7 +183,7 @@ class DeitTinyRandomSettings(_Built):
         return TransformerClassifier(backbone, task.num_outputs, self.mode, self.dropout)
 
 
-class TransformerSettings(Settings):
+class TransformerSettings(Settings, title="Transformer"):
     """A pretrained image classifier of the transformers library with a new head."""
 
     kind: Literal["transformer"] = "transformer"
@@ -234,7 +235,7 @@ class TransformerSettings(Settings):
         return TransformerClassifier(backbone, task.num_outputs, self.mode, self.dropout)
 
 
-class ModelPlugin(Plugin):
+class ModelPlugin(Plugin, title="Plug-in"):
     """A model of another installed package (entry point group ``fedloom.models``).
 
     The entry point is ``factory(task, input_shape, **options) -> nn.Module``. In a scope of
@@ -311,4 +312,5 @@ ModelSettings = Annotated[
     | TransformerSettings
     | ModelPlugin,
     Field(discriminator="kind"),
+    Choice(),
 ]

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from fedcore.form import Choice
 from fedcore.partition.by_owner import by_owner
 from fedcore.partition.dirichlet import dirichlet
 from fedcore.partition.feature_skew import Statistic, feature_skew
@@ -31,7 +32,7 @@ Alpha = Annotated[
 ]
 
 
-class Iid(Settings):
+class Iid(Settings, title="Even"):
     """Every client a random sample of the whole, all of one size."""
 
     kind: Literal["iid"] = "iid"
@@ -55,7 +56,7 @@ class Dirichlet(Settings):
         return dirichlet(clients=self.clients, alpha=self.alpha, min_size=self.min_size)
 
 
-class InnerDirichlet(Settings):
+class InnerDirichlet(Settings, title="Sizes first"):
     """Client sizes are set first; each client has its own Dirichlet mix of labels."""
 
     kind: Literal["inner_dirichlet"] = "inner_dirichlet"
@@ -80,7 +81,7 @@ class InnerDirichlet(Settings):
         )
 
 
-class Pathological(Settings):
+class Pathological(Settings, title="Few labels"):
     """Each client has only a few labels."""
 
     kind: Literal["pathological"] = "pathological"
@@ -94,7 +95,7 @@ class Pathological(Settings):
         return pathological(clients=self.clients, labels_per_client=self.labels_per_client)
 
 
-class QuantitySkew(Settings):
+class QuantitySkew(Settings, title="Sizes differ"):
     """Clients of very different sizes with the same label frequencies."""
 
     kind: Literal["quantity_skew"] = "quantity_skew"
@@ -107,7 +108,7 @@ class QuantitySkew(Settings):
         return quantity_skew(clients=self.clients, alpha=self.alpha, min_size=self.min_size)
 
 
-class FeatureSkew(Settings):
+class FeatureSkew(Settings, title="Inputs differ"):
     """Clients with the same labels and different inputs, e.g. dark and bright scanners."""
 
     kind: Literal["feature_skew"] = "feature_skew"
@@ -130,7 +131,7 @@ class FeatureSkew(Settings):
         )
 
 
-class RareLabel(Settings):
+class RareLabel(Settings, title="Rare label"):
     """One site holds most cases of the rarest label; all else is spread evenly."""
 
     kind: Literal["rare_label"] = "rare_label"
@@ -147,7 +148,7 @@ class RareLabel(Settings):
         return rare_label(clients=self.clients, share=self.share)
 
 
-class ByOwner(Settings):
+class ByOwner(Settings, title="By owner"):
     """The natural clients of the data set, e.g. hospitals."""
 
     kind: Literal["by_owner"] = "by_owner"
@@ -192,7 +193,7 @@ class Preset(Settings):
         return PRESETS[self.name]
 
 
-class PartitionPlugin(Plugin):
+class PartitionPlugin(Plugin, title="Plug-in"):
     """A partitioner of another installed package (entry point group ``fedloom.partitioners``)."""
 
     def build(self) -> Partitioner:
@@ -213,4 +214,5 @@ PartitionSettings = Annotated[
     | Preset
     | PartitionPlugin,
     Field(discriminator="kind"),
+    Choice(),
 ]

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from fedcore.form import Choice
 from fedcore.settings import Plugin, Settings
 from fedcore.strategies.algorithm import Algorithm
 from fedcore.strategies.server_optimizers import (
@@ -115,7 +116,7 @@ class FedYogi(FedAdam):
         )
 
 
-class StrategyPlugin(Plugin):
+class StrategyPlugin(Plugin, title="Plug-in"):
     """A strategy of another package (entry points ``fedloom.strategies``)."""
 
     def build(self) -> Algorithm:
@@ -131,4 +132,5 @@ def _second(settings: FedAdagrad | FedAdam) -> float:
 StrategySettings = Annotated[
     FedAvg | FedProx | FedAvgM | FedAdagrad | FedAdam | FedYogi | StrategyPlugin,
     Field(discriminator="kind"),
+    Choice(),
 ]

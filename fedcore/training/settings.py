@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from fedcore.form import Choice
 from fedcore.settings import Settings
 from fedcore.training.device import DevicePolicy
 
@@ -14,13 +15,13 @@ HEAD_LEARNING_RATE = 5e-4
 LEARNING_RATE = 1e-4
 
 
-class NoAugmentation(Settings):
+class NoAugmentation(Settings, title="None"):
     """Images as they are."""
 
     kind: Literal["none"] = "none"
 
 
-class LightAugmentation(Settings):
+class LightAugmentation(Settings, title="Light"):
     """Small random shifts, rotations and brightness changes, and mirror images."""
 
     kind: Literal["light"] = "light"
@@ -30,7 +31,7 @@ class LightAugmentation(Settings):
     mirrors: bool = Field(True, description="Mirror every second image left to right.")
 
 
-class ConstantSchedule(Settings):
+class ConstantSchedule(Settings, title="Constant"):
     """The same learning rate in every round."""
 
     kind: Literal["constant"] = "constant"
@@ -40,7 +41,7 @@ class ConstantSchedule(Settings):
         return 1.0
 
 
-class CosineSchedule(Settings):
+class CosineSchedule(Settings, title="Cosine"):
     """From 1 to ``final_factor`` along half a cosine over the rounds."""
 
     kind: Literal["cosine"] = "cosine"
@@ -63,8 +64,8 @@ class CosineSchedule(Settings):
         return self.final_factor + (1 - self.final_factor) * 0.5 * (1 + math.cos(math.pi * done))
 
 
-Augmentation = Annotated[NoAugmentation | LightAugmentation, Field(discriminator="kind")]
-Schedule = Annotated[ConstantSchedule | CosineSchedule, Field(discriminator="kind")]
+Augmentation = Annotated[NoAugmentation | LightAugmentation, Field(discriminator="kind"), Choice()]
+Schedule = Annotated[ConstantSchedule | CosineSchedule, Field(discriminator="kind"), Choice()]
 
 
 class _LocalSettings(Settings):
@@ -118,7 +119,7 @@ class _LocalSettings(Settings):
         return self
 
 
-class LoopSettings(_LocalSettings):
+class LoopSettings(_LocalSettings, title="Small loop"):
     """A small torch loop: for tables, CNNs and heads on cached features."""
 
     kind: Literal["loop"] = "loop"
@@ -144,7 +145,7 @@ class LoopSettings(_LocalSettings):
         return self.learning_rate * self.schedule.factor(round_number, rounds)
 
 
-class TrainerSettings(_LocalSettings):
+class TrainerSettings(_LocalSettings, title="Hugging Face Trainer"):
     """The Hugging Face Trainer with defaults that a CPU can bear: for transformers."""
 
     kind: Literal["trainer"] = "trainer"
@@ -172,4 +173,4 @@ class TrainerSettings(_LocalSettings):
         return base * self.schedule.factor(round_number, rounds)
 
 
-TrainingSettings = Annotated[LoopSettings | TrainerSettings, Field(discriminator="kind")]
+TrainingSettings = Annotated[LoopSettings | TrainerSettings, Field(discriminator="kind"), Choice()]

@@ -1,0 +1,104 @@
+"""What Prefect's console draws of the flows' parameters; no server."""
+
+import json
+
+import pytest
+from prefect.utilities.callables import parameter_schema
+from prefect.utilities.schema_tools.validation import is_valid_schema, validate
+
+from deployments.steps import PROJECT, config_parameters
+from fedcore.form import choose
+
+CONFIGS = sorted((PROJECT / "configs" / "train_federated").glob("*.yaml"))
+
+
+@pytest.fixture(scope="module")
+def schema():
+    from flows.train_federated import train_federated
+
+    return parameter_schema(train_federated).model_dump_for_openapi()
+
+
+def alternatives(schema, field):
+    """Those that are objects; a reference is followed, as the form does."""
+    found = [
+        schema["definitions"][one["$ref"].removeprefix("#/definitions/")] if "$ref" in one else one
+        for one in field.get("anyOf", ())
+    ]
+    return found if any("properties" in one for one in found) else []
+
+
+def shown(schema, field, value, path):
+    """(place, kind of the value, kinds that the form can show there), of every choice."""
+    if members := alternatives(schema, field):
+        field = members[choose(value, members)]
+        yield path, value["kind"], field["properties"]["kind"]["enum"]
+    if "$ref" in field:
+        field = schema["definitions"][field["$ref"].removeprefix("#/definitions/")]
+    for name, inner in field.get("properties", {}).items():
+        if isinstance(value, dict) and isinstance(value.get(name), dict):
+            yield from shown(schema, inner, value[name], f"{path}.{name}")
+
+
+def leaves(schema):
+    """(place, field) of all that can be filled in."""
+    todo = [(name, field) for name, field in schema["properties"].items()]
+    todo += [
+        (f"{title}.{name}", field)
+        for title, definition in schema["definitions"].items()
+        for name, field in definition.get("properties", {}).items()
+    ]
+    for place, field in todo:
+        for member in alternatives(schema, field):
+            todo += [(f"{place}.{n}", inner) for n, inner in member.get("properties", {}).items()]
+        yield place, field
+
+
+def test_no_choice_is_raw_json(schema):
+    text = json.dumps(schema)
+    assert '"oneOf"' not in text
+    assert '"discriminator"' not in text
+    is_valid_schema(schema)
+
+
+def test_every_field_says_what_it_is(schema):
+    silent = [
+        place
+        for place, field in leaves(schema)
+        if not (field.get("title") and field.get("description")) and "$ref" not in field
+    ]
+    assert silent == []
+
+
+@pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
+def test_the_form_shows_the_chosen_kinds_of_every_configuration(schema, file):
+    values = config_parameters(str(file.relative_to(PROJECT)))
+    choices = list(shown(schema, {"properties": schema["properties"]}, values, ""))
+    assert len(choices) >= 8
+    assert [(place, kind) for place, kind, kinds in choices if kind not in kinds] == []
+
+
+@pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
+def test_the_server_accepts_every_configuration(schema, file):
+    values = config_parameters(str(file.relative_to(PROJECT)))
+    assert validate(values, schema) == []
+
+
+def test_a_kind_that_is_clicked_stays_chosen(schema):
+    for place, field in leaves(schema):
+        members = alternatives(schema, field)
+        for at, member in enumerate(members):
+            fields = member["properties"]
+            # Lists and texts start as their default too; free mappings as an empty editor.
+            filled = {name: one["default"] for name, one in fields.items() if "default" in one}
+            free = {name for name, one in fields.items() if one.get("type") == "object"}
+            value = {**filled, **dict.fromkeys(free)}
+            assert choose(value, members) == at, (place, member["title"])
+
+
+def test_a_value_out_of_bounds_is_refused_at_its_field(schema):
+    values = config_parameters(str(CONFIGS[0].relative_to(PROJECT)))
+    values["strategy"] = {"kind": "fedprox", "server_learning_rate": 1.0, "mu": -1}
+    (error,) = validate(values, schema)
+    assert list(error.path) == ["strategy", "mu"]
+    assert error.message == "-1 is less than the minimum of 0"
