@@ -34,6 +34,7 @@ from tasks.artifacts import show_plan, show_report, show_round
 from tasks.audit import audit_clients, audit_dataset
 from tasks.client_round import MappedEngine, Site
 from tasks.data import has_begun, load_data, make_plan, plan_of
+from tasks.preflight import preflight, require_fit
 from tasks.progress import tell_end, telling
 from tasks.registration import register, result_json
 
@@ -110,7 +111,9 @@ def train_federated(
             audit_clients(dataset, config.audit, config.partition, config.seed, report)
             make_plan(config, dataset, report, run_id)
         plan, chain = plan_of(run_id)
+        fit = preflight(run_id, config.speed.workers)
         show_plan(plan, chain)
+        require_fit(fit)
 
         tell(stage("rounds", rounds=config.rounds.count))
         site = Site(chain.store.url, str(home.cache()), config.speed.workers)

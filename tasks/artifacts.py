@@ -10,8 +10,11 @@ from fedcore.chain import Chain, RoundRecord
 from fedcore.models.build import build_model
 from fedcore.models.state import count_parameters, estimate_memory
 from fedcore.plan import RunPlan
+from fedcore.preflight import Preflight
 from fedcore.refs import Ref
 from fedcore.report.tables import image, markdown_table, round_table
+from fedcore.report.words import size
+from tasks.preflight import NOTE as PREFLIGHT
 
 MOST_CLIENTS = 100
 """Beyond it a table is no longer read, only scrolled."""
@@ -27,9 +30,15 @@ def model_facts(plan: RunPlan) -> dict[str, Any]:
     memory = estimate_memory(model, plan.input_shape, config.training.batch_size, moments)
     return {
         "parameters": f"{count.total:,} ({count.trainable:,} trained and sent)",
-        "update size": _size(4 * count.trainable),
-        "memory of a training step": _size(memory.total),
+        "update size": size(4 * count.trainable),
+        "memory of a training step": size(memory.total),
     }
+
+
+def preflight_facts(chain: Chain) -> dict[str, Any]:
+    """What the run needs of this machine, and how long it will take, for people."""
+    found = chain.annotation(PREFLIGHT)
+    return Preflight.from_json(found).facts() if found else {}
 
 
 def show_plan(plan: RunPlan, chain: Chain) -> None:
@@ -43,6 +52,7 @@ def show_plan(plan: RunPlan, chain: Chain) -> None:
         "participation": config.participation.kind,
         "model": config.model.kind,
         **model_facts(plan),
+        **preflight_facts(chain),
         "seed": config.seed,
         "config digest": f"`{identity['config']}`",
     }
@@ -56,6 +66,7 @@ def show_plan(plan: RunPlan, chain: Chain) -> None:
     parts = [
         markdown_table(["plan", ""], [[k, v] for k, v in facts.items()]),
         *(f"> {warning}" for warning in chain.annotation("warnings") or []),
+        *(f"> {warning}" for warning in _preflight_warnings(chain)),
         "## Samples by client",
         markdown_table(["client", *splits], rows),
         f"{more} more clients." if more else "",
@@ -78,12 +89,9 @@ def show_report(markdown: str, links: dict[str, str]) -> None:
         create_link_artifact(link=link, link_text=text, key=key)
 
 
-def _size(num_bytes: float) -> str:
-    for unit in ("B", "kB", "MB"):
-        if num_bytes < 1000:
-            return f"{num_bytes:.3g} {unit}"
-        num_bytes /= 1000
-    return f"{num_bytes:.3g} GB"
+def _preflight_warnings(chain: Chain) -> list[str]:
+    found = chain.annotation(PREFLIGHT) or {}
+    return [*found.get("problems", []), *found.get("warnings", [])]
 
 
 def _picture(chain: Chain) -> bytes:

@@ -19,6 +19,7 @@ def du() -> None:
 
     Example: `FEDLOOM_HOME=/data/fedloom fedloom store du`
     """
+    from fedcore.report.words import size
     from fedcore.retention import measure
     from tasks.home import store
 
@@ -26,9 +27,9 @@ def du() -> None:
         here = store()
         usage = measure(here)
     out.print(f"store    {here.url}", soft_wrap=True)
-    out.print(f"holds    {_size(usage.bytes)} in {usage.blobs} blobs")
+    out.print(f"holds    {size(usage.bytes)} in {usage.blobs} blobs")
     out.print(
-        f"needed   {_size(usage.needed_bytes)} in {usage.needed_blobs} blobs, by {usage.runs} runs"
+        f"needed   {size(usage.needed_bytes)} in {usage.needed_blobs} blobs, by {usage.runs} runs"
     )
 
 
@@ -45,6 +46,7 @@ def gc(
 
     Example: `fedloom store gc --dry-run`
     """
+    from fedcore.report import words
     from fedcore.retention import collect
     from tasks.home import store
 
@@ -52,12 +54,4 @@ def gc(
         blobs, size = collect(
             store(), older_than_seconds=3600 * older_than_hours, is_rehearsal=dry_run
         )
-    out.print(f"{'Would remove' if dry_run else 'Removed'} {blobs} blobs, {_size(size)}")
-
-
-def _size(size: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
+    out.print(f"{'Would remove' if dry_run else 'Removed'} {blobs} blobs, {words.size(size)}")
