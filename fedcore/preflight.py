@@ -15,6 +15,8 @@ from fedcore.plan import RunPlan
 from fedcore.report.words import duration, size
 from fedcore.timing import Timing
 
+# Beside the chain of a run, outside parity.
+NOTE = "preflight"
 # What a process holds before any model: Python, torch, transformers (measured, CPU builds).
 WORKER_BYTES = 350_000_000
 RUN_BYTES = 450_000_000

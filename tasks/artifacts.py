@@ -10,11 +10,11 @@ from fedcore.chain import Chain, RoundRecord
 from fedcore.models.build import build_model
 from fedcore.models.state import count_parameters, estimate_memory
 from fedcore.plan import RunPlan
+from fedcore.preflight import NOTE as PREFLIGHT
 from fedcore.preflight import Preflight
 from fedcore.refs import Ref
 from fedcore.report.tables import image, markdown_table, round_table
 from fedcore.report.words import size
-from tasks.preflight import NOTE as PREFLIGHT
 
 MOST_CLIENTS = 100
 """Beyond it a table is no longer read, only scrolled."""

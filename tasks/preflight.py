@@ -10,11 +10,9 @@ from prefect.logging import get_run_logger
 
 from fedcore.chain import Chain
 from fedcore.plan import RunPlan
-from fedcore.preflight import Preflight, check, look_around, require_room
+from fedcore.preflight import NOTE, Preflight, check, look_around, require_room
 from fedcore.timing import NOTHING, time_batch
 from tasks import home
-
-NOTE = "preflight"
 
 
 @task(task_run_name="preflight", cache_policy=NO_CACHE, result_serializer="json")

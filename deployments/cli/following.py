@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 from rich.live import Live
 
+from deployments.cli.eta import planned_seconds, remaining_seconds
 from deployments.cli.progress import narrate, render
 from deployments.cli.screen import out
 from deployments.stack.credentials import authorization
@@ -106,6 +107,7 @@ def watch(stack: Stack, flow_run_id: str) -> Iterator[tuple[FlowRun, list[Event]
 def follow_run(stack: Stack, flow_run_id: str) -> tuple[FlowRun, Snapshot]:
     """Show the run until it ended: live on a terminal, a line per stage and round elsewhere."""
     begun, run, progress = time.monotonic(), read_flow_run(stack, flow_run_id), Snapshot()
+    planned: float | None = None
     live = Live(console=out, refresh_per_second=4, transient=True)
     with live if out.is_terminal else nullcontext():
         for run, events in watch(stack, flow_run_id):
@@ -115,7 +117,10 @@ def follow_run(stack: Stack, flow_run_id: str) -> tuple[FlowRun, Snapshot]:
                 if not out.is_terminal:
                     for line in narrate(earlier, progress, seconds):
                         print(line, flush=True)
-            live.update(render(progress, seconds, state=_state(run, seconds)))
+            if planned is None and out.is_terminal and progress.stage == "rounds":
+                planned = planned_seconds(flow_run_id)
+            left = remaining_seconds(progress, planned)
+            live.update(render(progress, seconds, state=_state(run, seconds), remaining=left))
     return run, progress
 
 

@@ -9,6 +9,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from fedcore.report.words import duration
 from fedcore.snapshot import RoundLine, Snapshot
 
 # What a line has room for, most telling first.
@@ -24,7 +25,9 @@ def narrate(before: Snapshot, after: Snapshot, seconds: float) -> Iterator[str]:
         yield plain_line(after.lines[-1], after.rounds)
 
 
-def render(progress: Snapshot, seconds: float, *, state: str = "") -> RenderableType:
+def render(
+    progress: Snapshot, seconds: float, *, state: str = "", remaining: float | None = None
+) -> RenderableType:
     """The live display: one line for now, a bar, a table of the last rounds."""
     head = Text.assemble((progress.stage, "bold"), f"  {seconds:.0f} s")
     if state and state != "Running":
@@ -33,6 +36,8 @@ def render(progress: Snapshot, seconds: float, *, state: str = "") -> Renderable
         head.append(f"  round {progress.round} of {progress.rounds}")
         if progress.stage == "rounds" and progress.trained:
             head.append(f", {progress.trained} clients trained")
+    if remaining is not None:
+        head.append(f", about {duration(remaining)} left")
     parts: list[RenderableType] = [head]
     if progress.rounds:
         parts.append(ProgressBar(total=progress.rounds, completed=len(progress.lines), width=60))

@@ -12,9 +12,9 @@ from deployments.cli.screen import fail, out, reasons_for, steps
 from deployments.stack.stack import (
     Stack,
     StackError,
+    access,
     auth_file,
     public_environment,
-    secret_environment,
     stack_home,
 )
 
@@ -41,7 +41,7 @@ def ensure_up(
             options=Options(**options),
             tell=tell,
         )
-        os.environ.update(secret_environment(stack))
+        os.environ.update(access(stack))
         return stack
 
 
@@ -54,7 +54,7 @@ def require_up() -> Stack:
     if stack is None:
         fail(f"No stack runs in {stack_home()}. Start it: fedloom stack up")
     with reasons_for(StackError):
-        os.environ.update(secret_environment(stack))
+        os.environ.update(access(stack))
     return stack
 
 

@@ -90,16 +90,25 @@ def environment(stack: Stack) -> dict[str, str]:
 
 def public_environment(stack: Stack) -> dict[str, str]:
     """The part of ``environment`` that anybody may see."""
-    from deployments.stack.database import databases
-
-    events = databases(stack).events
     return {
         "FEDLOOM_HOME": str(stack.home),
         "PREFECT_API_URL": stack.prefect_api_url,
         "PREFECT_HOME": str(stack.home / "prefect"),
         "MLFLOW_TRACKING_URI": stack.mlflow_url,
-        **({"FEDLOOM_EVENTS": events} if events else {}),
+        **_events_environment(stack),
     }
+
+
+def access(stack: Stack) -> dict[str, str]:
+    """What this process needs to talk to the stack's servers as one of its own."""
+    return {**_events_environment(stack), **secret_environment(stack)}
+
+
+def _events_environment(stack: Stack) -> dict[str, str]:
+    from deployments.stack.database import databases
+
+    events = databases(stack).events
+    return {"FEDLOOM_EVENTS": events} if events else {}
 
 
 def secret_environment(stack: Stack) -> dict[str, str]:
