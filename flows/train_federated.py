@@ -5,31 +5,35 @@ from __future__ import annotations
 from typing import Any
 
 from prefect import flow, runtime
+from prefect.client.schemas.objects import State
+from prefect.states import Cancelled, Completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from fedcore.approvals import ApprovalSettings
 from fedcore.audit.settings import AuditSettings
 from fedcore.config import (
     AggregationSettings,
-    ConfigError,
     EvaluationSettings,
     PreprocessingSettings,
     RegistrySettings,
     RoundSettings,
     RunConfig,
     SpeedSettings,
-    make_config,
 )
 from fedcore.data.settings import DataSettings, Digits
-from fedcore.facts import stage
+from fedcore.decisions import StoppedByOperator
+from fedcore.facts import run_stopped, stage
 from fedcore.models.settings import MlpSettings, ModelSettings
 from fedcore.participation import Everybody, ParticipationSettings
 from fedcore.partition.settings import Dirichlet, PartitionSettings
 from fedcore.rounds import run_rounds
 from fedcore.run import conclude
+from fedcore.start import START, New, StartSettings
 from fedcore.strategies.settings import FedAvg, StrategySettings
 from fedcore.training.settings import LoopSettings, TrainingSettings
 from tasks import home
 from tasks.aggregation import aggregate_as_task
+from tasks.approval import agree_to_registration, operator_at, show_decisions
 from tasks.artifacts import show_plan, show_report, show_round
 from tasks.audit import audit_clients, audit_dataset
 from tasks.client_round import MappedEngine, Site
@@ -37,16 +41,23 @@ from tasks.data import has_begun, load_data, make_plan, plan_of
 from tasks.preflight import preflight, require_fit
 from tasks.progress import tell_end, telling
 from tasks.registration import register, result_json
+from tasks.start import begin_from, chain_at_start, config_at_start
+
+REHEARSED = "To train what was planned: fedloom run --fork {} --at-round 0"
 
 
 def run_name() -> str:
     """Data set, strategy and seed, as the operator reads them in lists of runs."""
+    parameters = dict(runtime.flow_run.parameters)
     try:
-        config = _config(dict(runtime.flow_run.parameters))
-    except ConfigError:  # the run itself says what is wrong
+        start = START.validate_python(parameters.get("start") or New())
+        flow_run_id, overrides = str(runtime.flow_run.id), parameters.get("overrides")
+        config = config_at_start(start, _sections(parameters), overrides, flow_run_id)
+    except (ValueError, LookupError):  # the run itself says what is wrong
         return "invalid configuration"
     data = getattr(config.data, "name", None) or config.data.kind
-    return f"{data} {config.strategy.kind} seed {config.seed}"
+    name = f"{data} {config.strategy.kind} seed {config.seed}"
+    return name if isinstance(start, New) else f"{name}, {start}"
 
 
 @flow(
@@ -74,9 +85,12 @@ def train_federated(
     rounds: RoundSettings = RoundSettings(),  # noqa: B008
     evaluation: EvaluationSettings = EvaluationSettings(),  # noqa: B008
     registry: RegistrySettings = RegistrySettings(),  # noqa: B008
+    approvals: ApprovalSettings = ApprovalSettings(),  # noqa: B008
     speed: SpeedSettings = SpeedSettings(),  # noqa: B008
     overrides: dict[str, Any] | None = None,
-) -> dict[str, Any]:
+    start: StartSettings = New(),  # noqa: B008
+    dry_run: bool = False,
+) -> dict[str, Any] | State[Any]:
     """Trains one model over data that does not move, and leaves a version for review in MLflow.
 
     Args:
@@ -95,14 +109,19 @@ def train_federated(
         rounds: How many rounds, and when a round stands.
         evaluation: What is measured, and which round's model is taken.
         registry: Where the model version goes.
+        approvals: Where the run waits for a person's decision.
         speed: Worker processes; never changes a result.
         overrides: Single values by dotted key, applied last, for example
             {"rounds.count": 3, "training.learning_rate": 0.05}.
+        start: A new run; or one that goes on with another run, or begins with rounds of it. Then
+            the sections above are not used: the other run's are, changed by overrides.
+        dry_run: Stop before the first round: audit, partition and plan only.
     """
-    config = _config(locals())
-    run_id = str(runtime.flow_run.id)
-    with telling(run_id, config.rounds.count) as tell:
-        if not has_begun(run_id):
+    flow_run_id = str(runtime.flow_run.id)
+    config = config_at_start(start, _sections(locals()), overrides, flow_run_id)
+    run_id = chain_at_start(start, flow_run_id)
+    with telling(flow_run_id, config.rounds.count) as tell:
+        if not has_begun(run_id) and isinstance(start, New):
             tell(stage("audit"))
             dataset = load_data(config)
             report = audit_dataset(dataset, config.audit)
@@ -110,21 +129,34 @@ def train_federated(
             tell(stage("partition"))
             audit_clients(dataset, config.audit, config.partition, config.seed, report)
             make_plan(config, dataset, report, run_id)
+        elif not has_begun(run_id):
+            begin_from(start, overrides, run_id)
         plan, chain = plan_of(run_id)
         fit = preflight(run_id, config.speed.workers)
         show_plan(plan, chain)
+        show_decisions(chain)
         require_fit(fit)
+        if dry_run:
+            return Completed(message=f"Dry run: nothing was trained. {REHEARSED.format(run_id)}")
 
-        tell(stage("rounds", rounds=config.rounds.count))
         site = Site(chain.store.url, str(home.cache()), config.speed.workers)
         engine = MappedEngine(site)
-        for record in run_rounds(plan, chain, engine, tell, aggregate_as_task):
-            show_round(record, config.rounds.count)
+        try:
+            tell(stage("rounds", rounds=config.rounds.count))
+            for record in run_rounds(
+                plan, chain, engine, tell, aggregate_as_task, operator_at(chain)
+            ):
+                show_round(record, config.rounds.count)
 
-        tell(stage("evaluation"))
-        result = conclude(plan, chain, engine, tell)
+            tell(stage("evaluation"))
+            result = conclude(plan, chain, engine, tell)
 
-        tell(stage("registration"))
+            tell(stage("registration"))
+            agree_to_registration(plan_of(run_id)[0], chain)
+        except StoppedByOperator as stopped:
+            show_decisions(chain)
+            tell(run_stopped("cancelled", str(stopped)))
+            return Cancelled(message=str(stopped))
         registered = register(run_id, result_json(result))
         show_report(registered.report, registered.links)
         tell(stage("done"))
@@ -135,13 +167,8 @@ def train_federated(
         }
 
 
-def _config(parameters: dict[str, Any]) -> RunConfig:
-    overrides = parameters.pop("overrides", None)
-    return make_config(
-        {key: value for key, value in parameters.items() if key in RunConfig.model_fields},
-        overrides,
-        source="this run's parameters",
-    )
+def _sections(parameters: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in parameters.items() if key in RunConfig.model_fields}
 
 
 if __name__ == "__main__":

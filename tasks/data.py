@@ -13,7 +13,7 @@ from fedcore.config import RunConfig
 from fedcore.data.materialise import get_dataset, put_dataset
 from fedcore.plan import RunPlan
 from fedcore.refs import Ref
-from fedcore.run import begin
+from fedcore.run import begin, begun
 from tasks import home
 
 
@@ -36,6 +36,5 @@ def has_begun(run_id: str) -> bool:
 
 
 def plan_of(run_id: str) -> tuple[RunPlan, Chain]:
-    """The plan and the chain of a run that has begun."""
-    chain = Chain(home.store(), run_id)
-    return RunPlan.from_header(chain.header()), chain
+    """The plan, with what people decided, and the chain of a run that has begun."""
+    return begun(home.store(), run_id)
