@@ -43,11 +43,13 @@ class Store:
       url: where it is, e.g. ``/var/lib/fedloom/store`` or ``s3://bucket/prefix``.
 
     Raises:
-      ValueError: the backend cannot create a file exclusively, which the round chain needs.
+      ValueError: the backend cannot create a file exclusively, which the round chain needs; or the
+        URL holds a password, which would be in logs and in every task's arguments.
     """
 
     def __init__(self, url: str | Path) -> None:
         self.url = str(url)
+        _refuse_password(self.url)
         self.fs, root = fsspec.core.url_to_fs(self.url)
         self.root = root.rstrip("/")
         protocols = {self.fs.protocol} if isinstance(self.fs.protocol, str) else {*self.fs.protocol}
@@ -166,6 +168,16 @@ class Store:
             name = path[len(self.root) :].lstrip("/") if path.startswith(self.root) else path
             if f"/{TEMPORARY}" not in f"/{name}":
                 yield name, info
+
+
+def _refuse_password(url: str) -> None:
+    scheme, _, rest = url.partition("://")
+    user, at, place = rest.partition("/")[0].rpartition("@")
+    if at and ":" in user:
+        raise ValueError(
+            f"the store's URL {scheme}://...@{place} holds a password, and URLs are shown. Give it by "
+            "the backend's own means, e.g. AWS_SECRET_ACCESS_KEY or ~/.aws/credentials."
+        )
 
 
 def _write_local(path: Path, data: bytes, *, exclusive: bool) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from deployments.cli import config, events, registry, run, stack, store
+from deployments.cli import care, config, events, registry, run, stack, store
 from deployments.cli.command import Command
 
 app = typer.Typer(
@@ -48,8 +48,11 @@ app.command("events", cls=Command, rich_help_panel="Run")(events.events)
 app.command("deploy", cls=Command, rich_help_panel="Run")(run.deploy)
 app.command("init-config", cls=Command, rich_help_panel="Configure")(config.init_config)
 app.command("validate", cls=Command, rich_help_panel="Configure")(config.validate)
+app.command("preflight", cls=Command, rich_help_panel="Configure")(care.preflight)
 app.command("report", cls=Command, rich_help_panel="Review")(registry.report)
 app.command("lineage", cls=Command, rich_help_panel="Review")(registry.lineage)
 app.command("promote", cls=Command, rich_help_panel="Review")(registry.promote)
+app.command("backup", cls=Command, rich_help_panel="Operate")(care.backup)
+app.command("restore", cls=Command, rich_help_panel="Operate")(care.restore)
 app.add_typer(stack.app, name="stack", rich_help_panel="Operate")
 app.add_typer(store.app, name="store", rich_help_panel="Operate")

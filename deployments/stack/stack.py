@@ -178,10 +178,12 @@ def read_stack(home: Path) -> Stack | None:
         ) from error
 
 
-def write_stack(stack: Stack) -> None:
-    """Keep the stack in its home, in one step, so that a reader never sees half of it."""
+def write_stack(stack: Stack, folder: Path | None = None) -> None:
+    """Keep the stack in its home (or in ``folder``, which will be), in one step, so that a reader
+    never sees half of it."""
     values = {key: value for key, value in asdict(stack).items() if key != "home"}
     urls = {"prefect_ui_url": stack.prefect_ui_url, **public_environment(stack)}
-    part = stack.home / "stack.json.part"
+    folder = folder or stack.home
+    part = folder / "stack.json.part"
     part.write_text(json.dumps({**values, "urls": urls}, indent=2) + "\n")
-    part.replace(stack.home / "stack.json")
+    part.replace(folder / "stack.json")
