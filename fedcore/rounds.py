@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from fedcore import facts
+from fedcore import absences, facts
 from fedcore.aggregate import Aggregate, aggregate
 from fedcore.chain import Chain, RoundRecord
 from fedcore.digests import digest_json
@@ -66,7 +66,9 @@ def run_rounds(
       OtherCode: rounds are left, and the run was planned by other sources than these.
     """
     parent, previous, last = plan.initial, chain.head(), None
+    missed: dict[str, int] = {}
     for last in chain.records():
+        missed = absences.missed(missed, last)
         parent = plan.model_after(last.round, last.model, last.state)
         previous = last.digest
     rounds = plan.config.rounds.count
@@ -79,6 +81,9 @@ def run_rounds(
             plan, number, parent, previous, engine, emit, aggregation or aggregation_in(chain)
         )
         chain.append(record)
+        missed = absences.missed(missed, record)
+        for fact in absences.told(record, missed):
+            emit(fact)
         overall, took = _overall(record.metrics), _milliseconds(started)
         emit(facts.round_completed(number, rounds=rounds, overall=overall, latency_ms=took))
         parent, previous = GlobalModel(number, record.model, record.state), record.digest
