@@ -209,8 +209,13 @@ def _is_ours(stack: Stack, name: str, state: Any) -> bool:
         "mlflow": stack.mlflow_port,
         "postgres": stack.postgres_port,
     }.get(name)
-    is_running = state["statename"] == "RUNNING"
-    return is_running and (port is None or listens(state["pid"], port))
+    if state["statename"] != "RUNNING" or port is None:
+        return bool(state["statename"] == "RUNNING")
+    try:
+        family = processes.with_descendants([processes.identify(state["pid"])])
+    except psutil.NoSuchProcess:
+        return False
+    return any(listens(process, port) for process in family)
 
 
 def _state(home: Path, name: str) -> Any:

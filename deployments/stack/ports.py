@@ -38,18 +38,15 @@ def choose_port(preferred: int, *, taken: frozenset[int] = frozenset()) -> int:
             return port
 
 
-def listens(pid: int, port: int) -> bool:
-    """Whether this process or one that it started listens on the port."""
+def listens(process: psutil.Process, port: int) -> bool:
+    """Whether this very process listens on the port."""
     try:
-        process = psutil.Process(pid)
-        family = [process, *process.children(recursive=True)]
-        return any(
-            held.status == psutil.CONN_LISTEN and held.laddr and held.laddr.port == port
-            for member in family
-            for held in member.net_connections("tcp")
-        )
+        held = process.net_connections("tcp")
     except psutil.Error:
         return False
+    return any(
+        one.status == psutil.CONN_LISTEN and one.laddr and one.laddr.port == port for one in held
+    )
 
 
 def describe_holder(port: int) -> str:

@@ -60,6 +60,7 @@ def services(stack: Stack) -> tuple[Service, ...]:
     )
     # The default middleware admits loopback names only; artifacts travel through the server.
     mlflow = (
+        *(sys.executable, "-m", "deployments.stack.alone", str(stack.mlflow_port)),
         *(sys.executable, "-m", "mlflow", "server", "--host", LOOPBACK),
         *("--port", str(stack.mlflow_port), "--workers", "1"),
         *("--serve-artifacts", "--artifacts-destination", str(stack.home / "mlflow" / "artifacts")),
