@@ -175,8 +175,8 @@ def _refuse_password(url: str) -> None:
     user, at, place = rest.partition("/")[0].rpartition("@")
     if at and ":" in user:
         raise ValueError(
-            f"the store's URL {scheme}://...@{place} holds a password, and URLs are shown. Give it by "
-            "the backend's own means, e.g. AWS_SECRET_ACCESS_KEY or ~/.aws/credentials."
+            f"the store's URL {scheme}://...@{place} holds a password, and URLs are shown. Give it "
+            "by the backend's own means, e.g. AWS_SECRET_ACCESS_KEY or ~/.aws/credentials."
         )
 
 
