@@ -11,6 +11,7 @@ import secrets
 import shutil
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -164,6 +165,8 @@ def create_databases(stack: Stack, *, seconds: float = 60) -> list[str]:
                     names = (sql.Identifier(first), sql.Identifier(name))
                     connection.execute(rename.format(*names))
                     dump.unlink()
+                    with suppress(OSError):
+                        dump.parent.rmdir()  # once it is empty
                 made.append(name)
     except psycopg.Error as error:
         names = " ".join(database_names(stack).values())
