@@ -50,14 +50,23 @@ def extend(
       changes, and what is raised: as ``fork``; and ``rounds`` not more than the parent has.
     """
     chain = Chain(store, parent)
-    planned = RunPlan.from_header(chain.header()).config.rounds.count
-    if rounds <= planned:
-        raise ForkRefused(
-            f"rounds={rounds} is not more than the {planned} rounds of run {parent}; name how many "
-            "there shall be in all."
-        )
+    wanted = more_rounds(RunPlan.from_header(chain.header()).config, parent, rounds)
     done = sum(1 for _ in chain.records())
-    return fork(store, parent, done, {**(changes or {}), "rounds.count": rounds}, run_id)
+    return fork(store, parent, done, {**(changes or {}), **wanted}, run_id)
+
+
+def more_rounds(config: RunConfig, parent: str, rounds: int) -> dict[str, int]:
+    """The change that extends a run.
+
+    Raises:
+      ForkRefused: it has as many rounds already.
+    """
+    if rounds <= config.rounds.count:
+        raise ForkRefused(
+            f"rounds={rounds} is not more than the {config.rounds.count} rounds of run {parent}; "
+            "name how many there shall be in all."
+        )
+    return {"rounds.count": rounds}
 
 
 def fork(

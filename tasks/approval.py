@@ -17,9 +17,11 @@ from prefect.client.schemas.objects import State
 from prefect.exceptions import Pause, PrefectHTTPStatusError
 from prefect.input import RunInput, create_flow_run_input, read_flow_run_input
 from prefect.input.run_input import keyset_from_base_key
+from prefect.logging import get_run_logger
 from prefect.states import Suspended
 from prefect.utilities.engine import propose_state_sync
 from pydantic import Field, create_model
+from pydantic.fields import FieldInfo
 
 from fedcore.chain import Chain
 from fedcore.decisions import (
@@ -116,28 +118,32 @@ def answer_from(given: Any) -> Answer:
 
 def form(question: Question, refusal: str = "") -> type[RunInput]:
     """What the Resume dialog asks for."""
-    choices = Literal[tuple(verdict.value for verdict in question.verdicts)]  # type: ignore[valid-type]
+    verdicts = tuple(verdict.value for verdict in question.verdicts)
     fields: dict[str, Any] = {
-        "decision": (choices, Field(description="What happens now.")),
-        "who": (
-            str,
-            Field(pattern=r"\S", max_length=MAX_WHO, description="Your name; kept with the run."),
-        ),
-        "why": (
-            str,
-            Field(pattern=r"\S", max_length=MAX_WHY, description="Your reason; kept with the run."),
-        ),
+        "decision": (Literal[verdicts], _field("What happens now.")),
     }
     if Verdict.DROP in question.verdicts:
-        one = Literal[question.clients] if len(question.clients) <= MOST_LISTED else str  # type: ignore[valid-type]
+        one = Literal[question.clients] if len(question.clients) <= MOST_LISTED else str
         about = (
             f"Only with '{Verdict.DROP.value}': who is asked no more. At least {question.need} of "
             f"{len(question.clients)} must remain."
         )
-        fields["clients"] = (list[one], Field(default=[], description=about))  # type: ignore[valid-type]
+        fields["clients"] = (list[one], _field(about, default=[]))  # type: ignore[valid-type]
+    for name, most, about in (
+        ("who", MAX_WHO, "Your name; kept with the run."),
+        ("why", MAX_WHY, "Your reason; kept with the run."),
+    ):
+        fields[name] = (str, _field(about, pattern=r"\S", max_length=most))
+    for position, (_, field) in enumerate(fields.values()):
+        field.json_schema_extra = {"position": position}  # PostgreSQL does not keep their order
     asked = create_model("Decision", __base__=RunInput, **fields)
     asked._description = explanation(question, refusal)
     return asked
+
+
+def _field(about: str, **rules: Any) -> FieldInfo:
+    field: FieldInfo = Field(description=about, **rules)
+    return field
 
 
 def explanation(question: Question, refusal: str = "") -> str:
@@ -180,6 +186,7 @@ def _suspend(question: Question, key: str, refusal: str) -> None:
     """
     flow_run_id = UUID(str(runtime.flow_run.id))
     show_question(question, refusal, str(flow_run_id))
+    get_run_logger().warning(_message(question, refusal))
     asked, keyset = form(question, refusal), keys(key)
     _keep(asked.save, keyset)
     _keep(create_flow_run_input, f"suspended-{key}-question", asdict(question))

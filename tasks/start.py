@@ -13,7 +13,7 @@ from prefect.exceptions import ObjectNotFound
 
 from fedcore.chain import Chain
 from fedcore.config import RunConfig, make_config
-from fedcore.fork import changed, extend, fork
+from fedcore.fork import changed, extend, fork, more_rounds
 from fedcore.plan import RunPlan
 from fedcore.start import Extend, Fork, New, Resume, StartSettings
 from tasks import home
@@ -59,7 +59,7 @@ def config_at_start(
             f"Fork it instead: start.kind=fork, run={found.id}."
         )
     if isinstance(start, Extend):
-        changes["rounds.count"] = start.rounds
+        changes |= more_rounds(before, found.id, start.rounds)
     at_round = start.at_round if isinstance(start, Fork) else 0
     return changed(before, changes, at_round).model_copy(update={"speed": given.speed})
 

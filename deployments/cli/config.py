@@ -14,6 +14,7 @@ Overrides = Annotated[
     typer.Option(
         "--override",
         "-o",
+        "-p",
         metavar="KEY=VALUE",
         help="Another value by dotted key, as often as needed: `-o rounds.count=3`.",
     ),

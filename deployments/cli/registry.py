@@ -8,10 +8,9 @@ from typing import Annotated
 
 import typer
 
+from deployments.cli.in_process import IN_PROCESS
 from deployments.cli.screen import fail, out, reasons_for
 from deployments.stack.stack import stack_home
-
-IN_PROCESS = "local-"  # how the ids of runs begin that `fedloom run --in-process` made
 
 Version = Annotated[
     str,

@@ -18,8 +18,28 @@ if TYPE_CHECKING:
 
 
 def run(
-    file: Annotated[Path, typer.Argument(help="YAML file of a run.")],
+    file: Annotated[Path | None, typer.Argument(help="YAML file of a run.")] = None,
     override: Overrides = None,
+    resume: Annotated[
+        str, typer.Option("--resume", metavar="RUN", help="Go on with a run that stopped.")
+    ] = "",
+    extend: Annotated[
+        str, typer.Option("--extend", metavar="RUN", help="More rounds of a run: with --rounds.")
+    ] = "",
+    rounds: Annotated[
+        int | None, typer.Option("--rounds", min=2, help="With --extend: rounds in all.")
+    ] = None,
+    fork: Annotated[
+        str,
+        typer.Option("--fork", metavar="RUN", help="Begin in the middle of one: with --at-round."),
+    ] = "",
+    at_round: Annotated[
+        int | None,
+        typer.Option("--at-round", min=0, help="With --fork: rounds that are kept; 0 keeps data."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", "-n", help="Audit, partition and plan only; no training.")
+    ] = False,
     in_process: Annotated[
         bool,
         typer.Option("--in-process", help="Here and now, without Prefect; the same final digest."),
@@ -32,6 +52,9 @@ def run(
 
     Ctrl-C stops the display, not the run. The exit code is 0 when the run completed.
 
+    A run that stopped goes on with --resume. --extend and --fork begin a new run with the finished
+    rounds of another, which are not trained again. RUN is an id, its beginning, or a name.
+
     Examples:
 
         fedloom run configs/train_federated/demo.yaml
@@ -39,17 +62,46 @@ def run(
         fedloom run my.yaml -o rounds.count=10 -o strategy.kind=fedprox
 
         fedloom run my.yaml --in-process
+
+        fedloom run my.yaml --dry-run
+
+        fedloom run --resume 1c0076ac
+
+        fedloom run --extend 1c0076ac --rounds 20
+
+        fedloom run --fork 1c0076ac --at-round 5 -p training.learning_rate=0.01
     """
     from fedcore.config import ConfigError, load_config, parse_overrides
 
+    _one_of(file, resume, extend, fork)
+    _belongs("--rounds", rounds, "--extend", extend)
+    _belongs("--at-round", at_round, "--fork", fork)
     with reasons_for(ConfigError):
-        config = load_config(file, parse_overrides(override or []))
-    if in_process:
-        from deployments.cli.in_process import run_here
+        changes = parse_overrides(override or [])
+        config = load_config(file, changes) if file else None
+    if config is None:
+        from deployments.cli.again import Again, again
 
-        run_here(config)
+        asked = Again(resume, extend, rounds or 0, fork, at_round or 0, changes, dry_run)
+        again(asked, in_process=in_process, detach=detach)
+    elif in_process:
+        from deployments.cli.in_process import plan_here, run_here
+
+        plan_here(config) if dry_run else run_here(config)
     else:
-        run_through_stack(config, detach=detach)
+        run_through_stack(config, dry_run=dry_run, detach=detach)
+
+
+def _one_of(file: Path | None, resume: str, extend: str, fork: str) -> None:
+    given = {"FILE": file, "--resume": resume, "--extend": extend, "--fork": fork}
+    named = [name for name, value in given.items() if value]
+    if len(named) != 1:
+        fail(f"give one of {', '.join(given)}; {' and '.join(named) or 'none'} was given.")
+
+
+def _belongs(option: str, value: int | None, to: str, other: str) -> None:
+    if (value is not None) != bool(other):
+        fail(f"{option} and {to} belong together; give both or neither.")
 
 
 def demo() -> None:
@@ -93,22 +145,40 @@ def deploy() -> None:
     """
     from deployments.registration import deployment_names, register
 
-    stack = ensure_up()
+    stack = for_prefect(ensure_up())
     with reasons_for(StackError), steps("Registering the deployments"):
         register(stack)
     out.print(f"Registered: {', '.join(deployment_names())}")
     out.print(f"They are at {stack.prefect_ui_url}/deployments")
 
 
-def run_through_stack(config: RunConfig, *, detach: bool = False) -> None:
+def run_through_stack(config: RunConfig, *, dry_run: bool = False, detach: bool = False) -> None:
     """Start the configuration on the worker and, unless detached, follow it to its end."""
-    from deployments.registration import CUSTOM, FLOW, deployment_names, ensure_registered
+    stack = ready_stack()
+    parameters = config.model_dump(mode="json") | ({"dry_run": True} if dry_run else {})
+    flow_run_id = start_run(deployment_of(config), parameters)
+    show_and_follow(stack, flow_run_id, config, detach=detach)
 
-    stack = ensure_up()
+
+def ready_stack() -> Stack:
+    """The stack, up, with the deployments registered."""
+    from deployments.registration import ensure_registered
+
+    stack = for_prefect(ensure_up())
     with reasons_for(StackError), steps("Registering the deployments"):
         ensure_registered(stack)
-    name = config.name if config.name in deployment_names() else CUSTOM
-    flow_run_id = start_run(stack, f"{FLOW}/{name}", config.model_dump(mode="json"))
+    return stack
+
+
+def deployment_of(config: RunConfig) -> str:
+    """The deployment of this name, else the one for any configuration."""
+    from deployments.registration import CUSTOM, FLOW, deployment_names
+
+    return f"{FLOW}/{config.name if config.name in deployment_names() else CUSTOM}"
+
+
+def show_and_follow(stack: Stack, flow_run_id: str, config: RunConfig, *, detach: bool) -> None:
+    """Say where a run is and, unless detached, follow it to its end."""
     out.print(f"Run      {stack.flow_run_url(flow_run_id)}", soft_wrap=True)
     out.print(f"Config   digest {config.digest}", soft_wrap=True)
     if detach:
@@ -117,13 +187,17 @@ def run_through_stack(config: RunConfig, *, detach: bool = False) -> None:
     conclude(stack, flow_run_id)
 
 
-def start_run(stack: Stack, deployment: str, parameters: dict[str, Any]) -> str:
+def for_prefect(stack: Stack) -> Stack:
+    """The stack itself, known to Prefect, which reads it when it is first imported."""
+    os.environ.update(environment(stack))
+    return stack
+
+
+def start_run(deployment: str, parameters: dict[str, Any]) -> str:
     """Ask the worker for a run of a deployment; returns the flow run's id.
 
     It works in the folder and with the data sets of this command, so that paths mean the same.
     """
-    # Before Prefect is imported: it reads its settings from here.
-    os.environ.update(environment(stack))
     from prefect.deployments import run_deployment
 
     flow_run: Any = run_deployment(
