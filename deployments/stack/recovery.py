@@ -28,6 +28,7 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.states import AwaitingRetry, Cancelled, Crashed
 
 from deployments.stack import processes
+from deployments.stack.stack import stack_home
 
 # A run that takes its machine down each time must not do so for ever.
 MOST_STARTS = 5
@@ -73,12 +74,18 @@ def recover(pool: str) -> list[Settled]:
 
 
 def processes_of_runs(running: Iterable[psutil.Process]) -> dict[str, list[psutil.Process]]:
-    """Flow run id -> its processes; Prefect names the run in their environment."""
+    """Flow run id -> its processes; Prefect names the run in their environment.
+
+    A run of the same id in another home is a backup's: none of this stack's business.
+    """
+    home = str(stack_home())
     found: dict[str, list[psutil.Process]] = {}
     for process in running:
         try:
-            run_id = process.environ().get("PREFECT__FLOW_RUN_ID")
-            if run_id and process.status() != psutil.STATUS_ZOMBIE:
+            seen = process.environ()
+            run_id = seen.get("PREFECT__FLOW_RUN_ID")
+            is_ours = seen.get("FEDLOOM_HOME") == home
+            if run_id and is_ours and process.status() != psutil.STATUS_ZOMBIE:
                 found.setdefault(run_id, []).append(process)
         except psutil.Error:
             continue
