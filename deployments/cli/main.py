@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from deployments.cli import approve, care, config, events, registry, run, stack, store
+from deployments.cli import approve, care, config, controls, events, registry, run, stack, store
 from deployments.cli.command import Command
 
 app = typer.Typer(
@@ -45,6 +45,8 @@ app.command("demo", cls=Command, rich_help_panel="Run")(run.demo)
 app.command("run", cls=Command, rich_help_panel="Run")(run.run)
 app.command("approve", cls=Command, rich_help_panel="Run")(approve.approve)
 app.command("follow", cls=Command, rich_help_panel="Run")(run.follow)
+app.command("pause", cls=Command, rich_help_panel="Run")(controls.pause)
+app.command("cancel", cls=Command, rich_help_panel="Run")(controls.cancel)
 app.command("events", cls=Command, rich_help_panel="Run")(events.events)
 app.command("deploy", cls=Command, rich_help_panel="Run")(run.deploy)
 app.command("init-config", cls=Command, rich_help_panel="Configure")(config.init_config)
