@@ -7,6 +7,7 @@ run nothing; what waits is delivered later, in order, by this process or by the 
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -132,7 +133,9 @@ class EventSink:
         if self._file is None:
             return
         try:
-            os.write(self._file, (json.dumps(event.to_json()) + "\n").encode())
+            line = (json.dumps(event.to_json()) + "\n").encode()
+            if os.write(self._file, line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             self._warn(f"events wait in memory only: {self._path}: {error}")
             os.close(self._file)  # what it holds is read when this process is gone

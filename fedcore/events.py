@@ -106,7 +106,7 @@ class Event(Fact):
     Attributes:
       event_id: UUID of version 7: it sorts by time. The same in every place the event goes to.
       ts: seconds since 1970-01-01 UTC.
-      run_id: the run's chain, which is the flow run's id where there is one.
+      run_id: the flow run's id; of a run without Prefect its chain's.
 
     Raises:
       InvalidEvent: a value breaks its field's rule.

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from fedcore.events import Event, EventType, Role
 
 TRAINED = {"done", "reused"}
+LEFT_OUT = {"failed", "refused", "absent"}
 # What a run's own events say of its state.
 RUN_STATUS = {
     EventType.RUN_REQUESTED: "running",
@@ -118,7 +119,7 @@ def _after(now: Snapshot, event: Event) -> Snapshot:
             return replace(now, round=event.round, rounds=rounds, trained=0, failed=())
         case EventType.CLIENT_TRAIN_COMPLETED if event.status in TRAINED:
             return replace(now, trained=now.trained + 1)
-        case EventType.NODE_ERROR if event.role is Role.CLIENT:
+        case EventType.NODE_ERROR if event.role is Role.CLIENT and event.status in LEFT_OUT:
             return replace(now, failed=(*now.failed, f"{event.node_id}: {event.message}"))
         case EventType.ROUND_COMPLETED:
             scores = {name: value for name, value in event.metrics.items() if name != "rounds"}
@@ -134,7 +135,7 @@ def _heard(node: Node | None, event: Event) -> Node:
     last = node or Node(event.role, event.type, event.status, event.round, event.ts)
     uploaded = event.type is EventType.CLIENT_UPDATE_UPLOADED
     has_trained = event.type is EventType.CLIENT_TRAIN_COMPLETED
-    failed = event.type is EventType.NODE_ERROR and event.status != "warning"
+    failed = event.type is EventType.NODE_ERROR and event.status in LEFT_OUT
     return replace(
         last,
         doing=event.type,

@@ -120,7 +120,7 @@ def train_federated(
     flow_run_id = str(runtime.flow_run.id)
     config = config_at_start(start, _sections(locals()), overrides, flow_run_id)
     run_id = chain_at_start(start, flow_run_id)
-    with telling(flow_run_id, config.rounds.count) as tell:
+    with telling(flow_run_id, config.rounds.count, run_id) as tell:
         if not has_begun(run_id) and isinstance(start, New):
             tell(stage("audit"))
             dataset = load_data(config)

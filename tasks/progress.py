@@ -20,6 +20,7 @@ from fedcore.aggregation import GROUP
 from fedcore.event_sink import EventSink
 from fedcore.events import Emit, Event, EventType, Fact, Role
 from tasks import home
+from tasks.data import has_begun
 
 # Four events for every client and round: of large cohorts they are in the log only, because
 # Prefect's server takes about 95 events a second.
@@ -33,14 +34,14 @@ ENDED = {"CANCELLING": "cancelled"}
 
 
 @contextmanager
-def telling(run_id: str, rounds: int) -> Iterator[Emit]:
-    """The sink of a flow run's body.
+def telling(flow_run_id: str, rounds: int, chain: str) -> Iterator[Emit]:
+    """The sink of a flow run's body; ``chain`` is the run whose rounds it commits.
 
     Tells by itself that the run was requested, goes on, is paused, or met an error. How it ended is
     told by :func:`tell_end`, which knows the state.
     """
     logger = get_run_logger()
-    with EventSink(home.event_log(), run_id, home.spool(), warn=logger.warning) as sink:
+    with EventSink(home.event_log(), flow_run_id, home.spool(), warn=logger.warning) as sink:
         forward = _guarded(to_prefect(), logger.warning)
         show = _guarded(console_progress(rounds), logger.warning)
 
@@ -49,8 +50,8 @@ def telling(run_id: str, rounds: int) -> Iterator[Emit]:
             forward(event)
             show(event)
 
-        was_tried = (runtime.flow_run.run_count or 0) > 1
-        tell(facts.run_resumed(_committed(run_id)) if was_tried else facts.run_requested())
+        was_tried = (runtime.flow_run.run_count or 0) > 1 or has_begun(chain)
+        tell(facts.run_resumed(_committed(chain)) if was_tried else facts.run_requested())
         try:
             yield tell
         except Pause as pause:

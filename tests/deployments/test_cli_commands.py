@@ -8,7 +8,7 @@ from fedcore.config import RunConfig, load_config
 
 COMMANDS = [
     [],
-    *[[c] for c in ("demo", "run", "follow", "deploy", "init-config", "validate")],
+    *[[c] for c in ("demo", "run", "follow", "events", "deploy", "init-config", "validate")],
     *[[c] for c in ("report", "lineage", "promote", "stack", "store")],
     *[["stack", c] for c in ("up", "down", "status", "env")],
     *[["store", c] for c in ("du", "gc")],

@@ -1,22 +1,30 @@
 """train-federated on the real stack: parity, memo, what fails, what the operator sees."""
 
 import errno
-import json
 import socket
+import time
 import uuid
 
 import numpy as np
 import pytest
+from prefect import flow, runtime
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
+from prefect.events.filters import EventFilter, EventNameFilter, EventRelatedFilter
+from prefect.exceptions import Pause
 from prefect.flow_engine import run_flow
-from prefect.states import AwaitingRetry
+from prefect.states import AwaitingRetry, Suspended
 
 from fedcore.chain import Chain
 from fedcore.config import make_config
 from fedcore.engines.in_process import InProcessEngine
+from fedcore.event_log import EventLog
+from fedcore.event_sink import deliver_leftovers
+from fedcore.events import EventType
+from fedcore.facts import stage
 from fedcore.run import run_federated
 from fedcore.store import Store
+from tasks.progress import telling
 
 pytestmark = pytest.mark.stack
 
@@ -77,8 +85,27 @@ def artifacts(run_id):
 
 
 def events(home, run_id):
-    path = home / "runs" / run_id / "events.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    return EventLog(f"sqlite:///{home / 'events.db'}").history(run_id)
+
+
+def in_prefect(run_id):
+    """(id, name) of the events that Prefect's server has of a run."""
+    of_run = EventFilter(
+        event=EventNameFilter(prefix=["fedloom."]),
+        related=EventRelatedFilter(id=[f"prefect.flow-run.{run_id}"]),
+    )
+    with get_client(sync_client=True) as client:
+        wanted = {"filter": of_run.model_dump(mode="json"), "limit": 50}
+        found = client._client.post("/events/filter", json=wanted).raise_for_status().json()
+    return {(one["id"], one["event"]) for one in found["events"]}
+
+
+def until(condition):
+    for _ in range(120):
+        if condition():
+            return
+        time.sleep(0.25)
+    raise AssertionError("it did not happen in 30 s")
 
 
 def test_mapped_equals_in_process_and_the_memo_answers_everything(on_stack, tmp_path):
@@ -88,9 +115,14 @@ def test_mapped_equals_in_process_and_the_memo_answers_everything(on_stack, tmp_
     assert state.result()["final_digest"] == alone.final_digest
     assert [r.digest for r in records(on_stack, run_id)] == [r.digest for r in alone.records]
     state, again = train({**SMALL, "speed": {"workers": 0}})
-    trained = [e for e in events(on_stack, again) if e["type"] == "client_train_completed"]
-    assert len(trained) == 6 and {e["message"] for e in trained} == {"from the memo"}
+    trained = [e for e in events(on_stack, again) if e.type is EventType.CLIENT_TRAIN_COMPLETED]
+    assert len(trained) == 6 and {e.status for e in trained} == {"reused"}
     assert state.result()["final_digest"] == alone.final_digest
+
+    told = events(on_stack, run_id)
+    statuses = [e.status for e in told if e.type.startswith("run_")]
+    assert statuses == ["requested", "completed"]
+    until(lambda: in_prefect(run_id) == {(e.event_id, f"fedloom.{e.type}") for e in told})
 
     shown = artifacts(run_id)
     assert {"plan", "round-001", "round-002", "progress", "report", "data-audit"} <= set(shown)
@@ -164,7 +196,39 @@ def test_mlflow_down_loses_no_training_and_a_retry_logs_it(on_stack, monkeypatch
     state = retry(run_id)
     assert state.is_completed(), state.message
     assert state.result()["mlflow_run"]
+    told = [(e.type, e.status, e.round) for e in events(on_stack, run_id) if "run_" in e.type]
+    assert told == [
+        (EventType.RUN_REQUESTED, "requested", 0),
+        (EventType.RUN_STOPPED, "failed", 0),
+        (EventType.RUN_RESUMED, "resumed", 2),
+        (EventType.RUN_STOPPED, "completed", 0),
+    ]
     assert [r.digest for r in records(on_stack, run_id)] == before
+
+
+def test_a_pause_is_told_and_a_lost_log_stops_nothing(on_stack):
+    """A flow is suspended by an exception that Prefect raises in its body."""
+
+    seen = []
+
+    @flow
+    def suspended(rounds):
+        seen.append(str(runtime.flow_run.id))
+        with telling(str(runtime.flow_run.id), rounds, "no-chain") as tell:
+            tell(stage("rounds"))
+            raise Pause(state=Suspended(message="the operator's"))
+
+    on_stack.mkdir(parents=True)
+    (on_stack / "events.db").mkdir()  # nothing can be written there
+    with pytest.raises(Pause) as pause:
+        suspended(3)
+    (on_stack / "events.db").rmdir()
+    log = EventLog(f"sqlite:///{on_stack / 'events.db'}")
+    assert deliver_leftovers(on_stack / "events.spool", log) == 3
+    (run_id,) = seen
+    assert pause.value.state.is_paused()
+    assert [e.type for e in log.history(run_id)][-1] is EventType.RUN_PAUSED
+    assert log.snapshot(run_id).status == "paused"
 
 
 def test_a_full_disk_fails_the_run_and_not_the_client(on_stack, monkeypatch):
