@@ -46,6 +46,10 @@ class Origin:
             }
         )
 
+    def __str__(self) -> str:
+        kept = f"rounds 1 to {self.round}" if self.round else "the data and first model"
+        return f"{kept} of run {self.run} (record {self.record[:12]})"
+
     def ancestors(self) -> Iterator[Origin]:
         """This one, its own origin, and so on."""
         here: Origin | None = self

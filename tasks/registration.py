@@ -101,6 +101,7 @@ def finished_run(run_id: str, result: dict[str, Any]) -> FinishedRun:
         test=CentralScores(kept["scores"], kept["targets"]) if kept else None,
         facts=model_facts(plan),
         links=_flow_run_link(),
+        decisions=[decision.to_json() for decision in chain.decisions()],
     )
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from fedcore import tensors
+from fedcore.decisions import Decision
 from fedcore.digests import canonical_json
 from fedcore.report.curves import plot_curves
 from fedcore.report.tables import report_markdown
@@ -26,6 +27,7 @@ CURVES = "curves.png"
 REPORT = "report.md"
 HEADER = "chain/header.json"
 ROUNDS = "chain/rounds.jsonl"
+DECISIONS = "chain/decisions.jsonl"
 EVALUATION = "evaluation/evaluation.json"
 TEST_SCORES = "evaluation/test_scores.safetensors"
 
@@ -41,6 +43,8 @@ def write_artifacts(folder: Path, run: FinishedRun) -> None:
         ROUNDS: "".join(canonical_json(record) + "\n" for record in run.records),
         EVALUATION: canonical_json({"round": run.round, "splits": run.evaluation}) + "\n",
     }
+    if run.decisions:
+        files[DECISIONS] = "".join(canonical_json(one) + "\n" for one in run.decisions)
     for name in ("task", "features", "preprocess", "scaling"):
         files[f"data/{name}.json"] = canonical_json(run.header[name]) + "\n"
     if run.manifest:
@@ -70,6 +74,7 @@ def run_report(run: FinishedRun, curves: bytes) -> str:
         "strategy": run.strategy,
         "seed": run.config["seed"],
         "rounds": f"{len(run.records)}; the model is that of round {run.round}",
+        **({"begins with": str(run.origin)} if run.origin else {}),
         "final digest": f"`{run.model_digest}`",
         "config digest": f"`{run.tags[tags.CONFIG_DIGEST]}`",
         "epsilon": run.epsilon,
@@ -82,6 +87,7 @@ def run_report(run: FinishedRun, curves: bytes) -> str:
         records=run.records,
         audit=run.audit.body if run.audit else "",
         pictures=pictures,
+        notes=[f"Decision: {Decision.from_json(one)}" for one in run.decisions],
     )
 
 
@@ -90,7 +96,7 @@ class LoggedRun:
     """A run as MLflow holds it.
 
     Attributes:
-      header, records: as in :class:`tasks.registry.finished_run.FinishedRun`.
+      header, records, decisions: as in :class:`tasks.registry.finished_run.FinishedRun`.
       round: the round whose model was taken.
       evaluation: split -> metrics of that model.
       test: scores on the central test data, or None.
@@ -101,6 +107,7 @@ class LoggedRun:
     round: int
     evaluation: Mapping[str, Any]
     test: CentralScores | None
+    decisions: tuple[Mapping[str, Any], ...] = ()
 
 
 def read_run(client: MlflowClient, mlflow_run_id: str) -> LoggedRun:
@@ -125,6 +132,7 @@ def read_run(client: MlflowClient, mlflow_run_id: str) -> LoggedRun:
         evaluation["round"],
         evaluation["splits"],
         test,
+        tuple(json.loads(line) for line in files.get(DECISIONS, b"").splitlines()),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fedcore.data.own import OWN
+from fedcore.decisions import Decision
 from fedcore.evaluation import HIGHER_IS_BETTER, summarise
 from fedcore.report.bootstrap import Interval
 from fedcore.report.tables import cell, markdown_table
@@ -65,7 +66,16 @@ def _facts(run: FinishedRun) -> str:
         "final digest": f"`{run.model_digest}`",
         "data fingerprint": f"`{run.tags[tags.DATASET_FINGERPRINT]}`",
     }
+    if run.origin:
+        facts["begins with"] = str(run.origin)
+    for one in map(Decision.from_json, run.decisions):
+        facts[f"decision {one.number}"] = shortened(str(one))
     return markdown_table(["", ""], facts.items())
+
+
+def shortened(text: str, most: int = 200) -> str:
+    """A text with at most so many characters."""
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def _scores(run: FinishedRun, intervals: dict[str, Interval], most_clients: int) -> str:
@@ -134,6 +144,16 @@ def _line(row: Row) -> list[object]:
 
 
 def _reproduce(run: FinishedRun, mlflow_run_id: str) -> str:
+    if run.origin:
+        return (
+            f"It begins with {run.origin}: its configuration alone does not give this model. Where "
+            "that run is in the store, with the settings that changed since:\n\n"
+            f"```\nfedloom run --fork {run.origin.run} --at-round {run.origin.round} -p KEY=VALUE\n"
+            "```"
+        )
+    dropped = sorted({client for one in run.decisions for client in one["clients"]})
+    names = ", ".join(map(cell, dropped))
+    decided = f" Decisions dropped {names}; they are to be taken again." if dropped else ""
     source = (run.header["identity"].get("provenance") or {}).get("source")
     own = "First set FEDLOOM_DATA to the folder that holds the data. " if source == OWN else ""
     return (
@@ -145,6 +165,8 @@ def _reproduce(run: FinishedRun, mlflow_run_id: str) -> str:
         "```\n"
         f"{own}It ends with final digest `{run.model_digest[:12]}` on the same code "
         f"(`{run.tags[tags.CODE_DIGEST][:12]}`), data, device kind and torch release."
+        + decided
+        * bool(dropped)
     )
 
 

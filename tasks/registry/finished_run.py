@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fedcore.digests import digest_arrays, digest_json
+from fedcore.origin import Origin
 from fedcore.task import Task
 from tasks.registry import tags
 
@@ -68,6 +69,7 @@ class FinishedRun:
       epsilon: privacy spent.
       facts: more rows for the report, e.g. parameters, memory, seconds.
       links: label -> URL, e.g. of the flow run.
+      decisions: JSON of what people decided, in order.
     """
 
     run_id: str
@@ -84,6 +86,7 @@ class FinishedRun:
     epsilon: str = "none (not private)"
     facts: Mapping[str, Any] = field(default_factory=dict)
     links: Mapping[str, str] = field(default_factory=dict)
+    decisions: Sequence[Mapping[str, Any]] = ()
 
     @property
     def config(self) -> Mapping[str, Any]:
@@ -125,6 +128,12 @@ class FinishedRun:
         """Digest of the last record, or of the header when there is none."""
         return digest_json(self.records[-1] if self.records else self.header)
 
+    @property
+    def origin(self) -> Origin | None:
+        """Where the run was forked from, or None."""
+        origin = self.header.get("origin")
+        return Origin.from_json(origin) if origin else None
+
     @cached_property
     def tags(self) -> dict[str, str]:
         """The tags of its MLflow run and of its model version."""
@@ -144,4 +153,15 @@ class FinishedRun:
             tags.STRATEGY: self.strategy,
             tags.SEED: str(self.config["seed"]),
             tags.EPSILON: self.epsilon,
+            **self._origin_tags(),
+            **({tags.DECISIONS: digest_json(self.decisions[-1])} if self.decisions else {}),
+        }
+
+    def _origin_tags(self) -> dict[str, str]:
+        if (origin := self.origin) is None:
+            return {}
+        return {
+            tags.PARENT_RUN: origin.run,
+            tags.PARENT_ROUND: str(origin.round),
+            tags.PARENT_RECORD: origin.record,
         }

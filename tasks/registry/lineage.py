@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedcore import tensors
+from fedcore.decisions import Decision
 from fedcore.digests import digest_arrays, digest_bytes, digest_json
+from fedcore.origin import Origin
 from fedcore.report.tables import short
 from tasks.registry import tags
 from tasks.registry.artifacts import REPORT, LoggedRun, read_run, read_text
@@ -101,6 +103,7 @@ def check_history(
         if record["round"] != number or record["previous"] != previous:
             yield f"round {number} does not follow the record before it"
         previous = digest_json(record)
+    yield from _check_decisions(run, version_tags)
     if previous != version_tags.get(tags.CHAIN_HEAD):
         yield "the chain ends elsewhere than the version's tag says"
     identity = run.header["identity"]
@@ -115,6 +118,23 @@ def check_history(
     chosen = [record for record in run.records if record["round"] == run.round]
     if chosen and chosen[0]["model"]["digest"] != digest_bytes(tensors.encode(params)):
         yield f"the registered tensors are not the model of round {run.round}"
+
+
+def _check_decisions(run: LoggedRun, version_tags: Mapping[str, str]) -> Iterator[str]:
+    previous = digest_json(run.header)
+    until: dict[int, str] = {}
+    for number, decision in enumerate(run.decisions, start=1):
+        if decision["number"] != number or decision["previous"] != previous:
+            yield f"decision {number} does not follow the one before it"
+        previous = until[decision["round"]] = digest_json(decision)
+    last = previous if run.decisions else None
+    if last != version_tags.get(tags.DECISIONS):
+        yield "the decisions end elsewhere than the version's tag says"
+    decided = ""
+    for record in run.records:
+        decided = until.get(record["round"] - 1, decided)
+        if record.get("decided", "") != decided:
+            yield f"round {record['round']} was not made after the decisions that are there"
 
 
 _IDENTITY = {
@@ -158,6 +178,12 @@ def _tree(history: Lineage) -> Iterator[str]:
     yield f"├─ run {its[tags.RUN_ID]}  model of round {run.round} of {len(run.records)}"
     for key, name in _IDENTITY.items():
         yield f"│    {key} {short(its.get(name))}"
+    if origin := run.header.get("origin"):
+        for number, one in enumerate(Origin.from_json(origin).ancestors()):
+            yield f"├─ {'begins with' if number == 0 else 'which began with'} {one}"
+            yield f"│    config {short(one.config)}, code {short(one.code)}"
+    for decision in run.decisions:
+        yield f"├─ decision: {Decision.from_json(decision)}"
     yield f"├─ data {identity['dataset']}"
     for client, held in sorted(run.header["federation"]["clients"].items()):
         shares = ", ".join(
