@@ -7,8 +7,8 @@ The operator's form is drawn from the schema of the flow's parameters. Its rende
 - never shows a bound;
 - says that a value fits no alternative where a single field of one is wrong.
 
-So a choice among kinds becomes ``anyOf`` in an order in which that rule finds the right one, the
-alternatives are for drawing only, bounds are written out, and ``if``/``then`` by ``kind`` checks
+So a choice among kinds becomes ``anyOf`` in an order in which that rule finds the right one, whose
+alternatives are for drawing only; bounds are written out; and ``if``/``then`` by ``kind`` checks
 the value, which leaves a mistake at its own field.
 """
 
@@ -23,11 +23,15 @@ from pydantic_core import CoreSchema
 
 Schema = dict[str, Any]
 
-# What only checks a value; the choice's `then` keeps it.
-_CHECKS = frozenset(
-    {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minLength", "maxLength"}
-    | {"pattern", "if", "then", "else", "additionalProperties"}
+# What only checks a value is not drawn, and what the form cannot get wrong is not checked: for each
+# deployment that is registered, the server reads the whole schema, a third of a second long.
+_ASKS = (
+    *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"),
+    *("minLength", "maxLength", "minItems", "maxItems", "pattern", "required"),
 )
+_ONLY_CHECKS = frozenset({*_ASKS, "if", "then", "else", "additionalProperties"}) - {
+    *("minItems", "maxItems", "required")
+}
 _BOUNDS = (
     ("minimum", "at least"),
     ("exclusiveMinimum", "above"),
@@ -52,10 +56,10 @@ class Choice:
         self, core_schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> Schema:
         schema = handler(core_schema)
-        kinds: dict[str, str] = schema.pop("discriminator")["mapping"]
+        del schema["discriminator"]
         members = [handler.resolve_ref_schema(member) for member in schema.pop("oneOf")]
         schema["anyOf"] = [_for_drawing(one) for one in in_order(merged(members))]
-        return schema | _checked_by_kind(kinds)
+        return schema | _checked_by_kind(members)
 
 
 def starts_at(value: float) -> dict[str, Any]:
@@ -159,37 +163,55 @@ def _as_one(group: list[Schema]) -> Schema:
     return one
 
 
-def _checked_by_kind(kinds: dict[str, str]) -> Schema:
-    """``if`` it is of this kind ``then`` it is right by that kind's definition ``else`` ..."""
-    chain: Schema = {"properties": {"kind": {"enum": list(kinds)}}, "required": ["kind"]}
-    for kind, reference in reversed(kinds.items()):
-        is_kind = {"properties": {"kind": {"const": kind}}, "required": ["kind"]}
-        chain = {"if": is_kind, "then": {"$ref": reference}, "else": chain}
+def _checked_by_kind(members: list[Schema]) -> Schema:
+    """``if`` it is of this kind ``then`` it keeps that kind's rules ``else`` ..."""
+    kinds = [member["properties"]["kind"]["default"] for member in members]
+    chain: Schema = {"properties": {"kind": {"enum": kinds}}}
+    for kind, member in zip(reversed(kinds), reversed(members), strict=True):
+        is_kind = {"properties": {"kind": {"const": kind}}}
+        chain = {"if": is_kind, "then": _for_checking(member) or True, "else": chain}
     return chain
 
 
+def _for_checking(schema: Schema) -> Schema:
+    """What a schema asks of a value that came from the form, and nothing where it asks nothing."""
+    asks = {key: schema[key] for key in _ASKS if key in schema}
+    if "if" in schema:
+        return {key: schema[key] for key in ("if", "then", "else")}
+    fields = {
+        name: asked
+        for name, field in schema.get("properties", {}).items()
+        if (asked := _for_checking(field))
+    }
+    if fields:
+        asks["properties"] = fields
+    if isinstance(schema.get("items"), dict) and (each := _for_checking(schema["items"])):
+        asks["items"] = each
+    if any(map(_for_checking, schema.get("anyOf", ()))):
+        asks["anyOf"] = [{"type": one["type"]} | _for_checking(one) for one in schema["anyOf"]]
+    if "$ref" in schema:
+        asks["$ref"] = schema["$ref"]
+    return asks
+
+
 def _for_drawing(schema: Any) -> Any:
-    """A copy without what only checks a value."""
+    """A copy without what only checks a value; names of fields are no keywords."""
     if isinstance(schema, list):
         return [_for_drawing(one) for one in schema]
     if not isinstance(schema, dict):
         return schema
-    kept = {
-        key: value for key, value in schema.items() if key not in _CHECKS or _is_map(key, value)
-    }
-    fields = kept.pop("properties", None)
-    plain = {
-        key: copy.deepcopy(value) if key in ("default", "enum") else _for_drawing(value)
-        for key, value in kept.items()
-    }
-    if fields is not None:
-        plain["properties"] = {name: _for_drawing(field) for name, field in fields.items()}
-    return plain
-
-
-def _is_map(key: str, value: Any) -> bool:
-    """A free mapping is drawn as JSON because of this key; a closed one is only checked by it."""
-    return key == "additionalProperties" and value is not False
+    drawn = {}
+    for key, value in schema.items():
+        # A free mapping is drawn as JSON because of this key; a closed one is only checked by it.
+        if key in _ONLY_CHECKS and not (key == "additionalProperties" and value is not False):
+            continue
+        if key in ("default", "enum", "required"):
+            drawn[key] = copy.deepcopy(value)
+        elif key == "properties":
+            drawn[key] = {name: _for_drawing(field) for name, field in value.items()}
+        else:
+            drawn[key] = _for_drawing(value)
+    return drawn
 
 
 def _keys(member: Schema) -> frozenset[str]:
