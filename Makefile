@@ -25,8 +25,8 @@ lint: $(INSTALLED) ## ruff, types of fedcore, the layers
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_layers.py
 
-up: $(INSTALLED) ## Prefect server, MLflow server and a worker, on loopback; prints where
-	@$(BIN)/fedloom stack up
+up: $(INSTALLED) ## Prefect server, MLflow server and a worker, on loopback; DB=postgres and AUTH=1 as wanted
+	@$(BIN)/fedloom stack up $(if $(DB),--db $(DB)) $(if $(AUTH),--auth)
 
 down: $(INSTALLED) ## ends what `make up` started
 	@$(BIN)/fedloom stack down
