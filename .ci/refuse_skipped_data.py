@@ -3,7 +3,7 @@
 import sys
 from xml.etree import ElementTree
 
-WANTED = ("FEDLOOM_DATA", "is not installed")
+WANTED = ("FEDLOOM_DATA", "is not installed", "needs PostgreSQL")
 
 skipped = [
     f"{case.get('classname')}::{case.get('name')}: {skip.get('message')}"

@@ -10,7 +10,8 @@ COMMANDS = [
     [],
     *[[c] for c in ("demo", "run", "follow", "events", "deploy", "init-config", "validate")],
     *[[c] for c in ("report", "lineage", "promote", "stack", "store")],
-    *[["stack", c] for c in ("up", "down", "status", "env")],
+    *[[c] for c in ("preflight", "backup", "restore")],
+    *[["stack", c] for c in ("up", "down", "status", "env", "proxy")],
     *[["store", c] for c in ("du", "gc")],
 ]
 
