@@ -1,0 +1,96 @@
+"""``make chaos``: seeded kills over every process and every stage, and a report of the outcome.
+
+python -m benchmarks.chaos --core 36 --stack 42 --seed 0 --reports benchmarks/reports
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import tempfile
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from benchmarks.chaos.core import CoreTrial, core_trial
+from benchmarks.chaos.stack import STAGES, TARGETS, StackTrial, stack_trial
+from benchmarks.chaos.summary import write_summary
+
+KILLS_OF_A_CORE_RUN = 4
+KILLS_OF_A_STACK_RUN = 4
+
+
+def main() -> None:
+    """Runs both trials and writes ``chaos.md`` and ``chaos.json``."""
+    words = argparse.ArgumentParser(description=__doc__)
+    words.add_argument("--core", type=int, default=36, help="kills inside fedcore")
+    words.add_argument("--stack", type=int, default=42, help="kills of a stack's processes")
+    words.add_argument("--seed", type=int, default=0)
+    words.add_argument("--reports", type=Path, default=Path("benchmarks/reports"))
+    args = words.parse_args()
+    core = core_trials(args.core, args.seed)
+    stacked = stack_trials(args.stack, args.seed) if args.stack else []
+    write_summary(args.reports, core, stacked, vars(args) | {"reports": ""})
+
+
+def core_trials(kills: int, seed: int) -> list[CoreTrial]:
+    """Runs under kills inside fedcore, until so many kills hit."""
+    trials: list[CoreTrial] = []
+    while (left := kills - sum(len(trial.kills) for trial in trials)) > 0:
+        with tempfile.TemporaryDirectory() as folder:
+            number = min(KILLS_OF_A_CORE_RUN, left)
+            trials.append(core_trial(seed + len(trials), number, Path(folder)))
+        tell(f"core run {len(trials)}", trials[-1].kills, trials[-1].problems)
+    return trials
+
+
+def stack_trials(kills: int, seed: int) -> list[StackTrial]:
+    """Runs of a deployment on a stack of its own, under kills of its processes."""
+    from deployments.registration import register
+    from deployments.stack.lifecycle import bring_down, bring_up
+
+    trials: list[StackTrial] = []
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        try:
+            register(bring_up(home))
+            for number, plan in enumerate(stack_plans(kills, seed)):
+                # Ports stay, processes change: a power cut starts all of them anew.
+                trials.append(stack_trial(bring_up(home, tell=_quiet), seed + number, plan))
+                told = [f"{kill.target} at {kill.stage}" for kill in trials[-1].kills]
+                tell(f"stack run {number + 1}", told, trials[-1].problems)
+        finally:
+            bring_down(home)
+    return trials
+
+
+def stack_plans(kills: int, seed: int) -> list[list[tuple[str, str]]]:
+    """Every stage with every process, as far as ``kills`` goes, in runs of some kills each."""
+    draw = random.Random(seed)
+    pairs = [(stage, target) for stage in STAGES for target in TARGETS]
+    draw.shuffle(pairs)
+    order = list(STAGES)
+    plans: list[list[tuple[str, str]]] = []
+    for pair in pairs[:kills]:
+        for plan in plans:
+            if len(plan) < KILLS_OF_A_STACK_RUN and pair[0] not in {stage for stage, _ in plan}:
+                plan.append(pair)
+                break
+        else:
+            plans.append([pair])
+    return [sorted(plan, key=lambda pair: order.index(pair[0])) for plan in plans]
+
+
+def tell(what: str, kills: list[Any], problems: list[str]) -> None:
+    """One line of progress."""
+    print(f"{what}: {len(kills)} kills ({', '.join(map(str, kills))}): {problems or 'well'}")
+
+
+def _quiet(line: str) -> None:
+    pass
+
+
+if __name__ == "__main__":
+    main()
