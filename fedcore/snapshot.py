@@ -99,11 +99,14 @@ class Snapshot:
 
 def advance(snapshot: Snapshot, events: Iterable[Event]) -> Snapshot:
     """The snapshot after some more events, in the order of the log."""
+    last: Event | None = None
     nodes = dict(snapshot.nodes)  # once: a round of a thousand clients is thousands of events
     for event in events:
         nodes[event.node_id] = _heard(nodes.get(event.node_id), event)
-        snapshot = replace(_after(snapshot, event), event_id=event.event_id, ts=event.ts)
-    return replace(snapshot, nodes=nodes)
+        snapshot, last = _after(snapshot, event), event
+    if last is None:
+        return snapshot
+    return replace(snapshot, nodes=nodes, event_id=last.event_id, ts=last.ts)
 
 
 def _after(now: Snapshot, event: Event) -> Snapshot:

@@ -22,10 +22,11 @@ from fedcore.config import (
 )
 from fedcore.data.settings import DataSettings, Digits
 from fedcore.decisions import StoppedByOperator
-from fedcore.facts import run_stopped, stage
+from fedcore.facts import run_stopped, stage, warning
 from fedcore.models.settings import MlpSettings, ModelSettings
 from fedcore.participation import Everybody, ParticipationSettings
 from fedcore.partition.settings import Dirichlet, PartitionSettings
+from fedcore.questions import warnings_of
 from fedcore.rounds import run_rounds
 from fedcore.run import conclude
 from fedcore.start import START, New, StartSettings
@@ -132,6 +133,8 @@ def train_federated(
         elif not has_begun(run_id):
             begin_from(start, overrides, run_id)
         plan, chain = plan_of(run_id)
+        for message in warnings_of(chain):
+            tell(warning(message))
         fit = preflight(run_id, config.speed.workers)
         show_plan(plan, chain)
         show_decisions(chain)
