@@ -94,11 +94,7 @@ def fork(
     """
     source = Chain(store, parent)
     header, records, decisions = source.header(), tuple(source.records()), source.decisions()
-    if not 0 <= at_round <= len(records):
-        raise ForkRefused(
-            f"at_round={at_round}, but run {parent} has {len(records)} committed rounds; name one "
-            f"from 0 to {len(records)}."
-        )
+    check_round(parent, len(records), at_round)
     before = RunPlan.from_header(header)
     config = changed(before.config, changes, at_round)
     plan, warnings = _plan(store, before, config, records[:at_round], parent, digest_json(header))
@@ -113,6 +109,15 @@ def fork(
     if begun < at_round:
         raise ChainBroken(f"run {run_id} holds {begun} of the {at_round} rounds that it shares.")
     return plan.after(chain.decisions()), chain
+
+
+def check_round(parent: str, done: int, at_round: int) -> None:
+    """Refuses a round that the parent has not committed (ForkRefused)."""
+    if not 0 <= at_round <= done:
+        raise ForkRefused(
+            f"at_round={at_round}, but run {parent} has {done} committed rounds; name one from 0 "
+            f"to {done}."
+        )
 
 
 def changed(config: RunConfig, changes: Mapping[str, Any], at_round: int) -> RunConfig:

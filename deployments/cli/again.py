@@ -60,17 +60,21 @@ def _through_stack(asked: Again, *, detach: bool) -> None:
     from fedcore.config import ConfigError
 
     stack = ready_stack()
-    from fedcore.fork import ForkRefused
+    from fedcore.chain import Chain, ChainBroken
+    from fedcore.fork import ForkRefused, check_round
     from tasks import home
     from tasks.runs import RunNotFound, find_run
     from tasks.start import StartRefused, header_of
 
-    with reasons_for(RunNotFound, StartRefused, ForkRefused, ConfigError):
+    with reasons_for(RunNotFound, StartRefused, ForkRefused, ConfigError, ChainBroken):
         found = find_run(asked.resume or asked.extend or asked.fork, home.store())
         if asked.resume and found.flow_run is not None:
             flow_run_id, config = _wake(found), None
         else:
             config = _config(asked, header_of(found))
+            if asked.fork:
+                done = sum(1 for _ in Chain(home.store(), found.id).records())
+                check_round(found.id, done, asked.at_round)
             parameters: dict[str, Any] = {"start": asked.start(found.id)}
             parameters["overrides"] = dict(asked.changes)
             if asked.dry_run:

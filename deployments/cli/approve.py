@@ -24,8 +24,8 @@ def approve(
     ],
     why: Annotated[str, typer.Option(help="The reason, for those who ask later.")],
     who: Annotated[
-        str, typer.Option(help="Who decides; by default the user who is logged in.")
-    ] = "",
+        str | None, typer.Option(help="Who decides; by default the user who is logged in.")
+    ] = None,
     drop: Annotated[
         list[str] | None,
         typer.Option(
@@ -62,7 +62,7 @@ def approve(
     from tasks.runs import RunNotFound, find_run
 
     verdict = Verdict.STOP if stop else Verdict.DROP if drop else Verdict.APPROVE
-    answer = Answer(verdict, who or getpass.getuser(), why, tuple(drop or ()))
+    answer = Answer(verdict, getpass.getuser() if who is None else who, why, tuple(drop or ()))
     with reasons_for(RunNotFound, AnswerRefused), get_client(sync_client=True) as client:
         found = find_run(run, home.store())
         flow_run = found.flow_run or fail(f"Prefect knows no run {found.id}.")
