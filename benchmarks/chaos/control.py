@@ -42,8 +42,20 @@ class Control:
 
     def retry(self, run_id: str) -> None:
         """What the Retry button does."""
-        state = {"type": "SCHEDULED", "name": "AwaitingRetry"}
-        self._prefect("POST", f"/flow_runs/{run_id}/set_state", {"state": state, "force": True})
+        self.set_state(run_id, {"type": "SCHEDULED", "name": "AwaitingRetry"}, force=True)
+
+    def resume(self, run_id: str) -> None:
+        """What the Resume button does."""
+        self._prefect("POST", f"/flow_runs/{run_id}/resume", {})
+
+    def set_state(self, run_id: str, state: dict[str, Any], *, force: bool = False) -> None:
+        """What the other buttons do."""
+        self._prefect("POST", f"/flow_runs/{run_id}/set_state", {"state": state, "force": force})
+
+    def tasks(self, run_id: str) -> list[dict[str, Any]]:
+        """Its task runs."""
+        body = {"flow_runs": {"id": {"any_": [run_id]}}, "limit": 200}
+        return list(self._prefect("POST", "/task_runs/filter", body))
 
     def outcome(self, run_id: str) -> tuple[str, int]:
         """Final digest of the run's model version, and how many versions it left."""
