@@ -6,7 +6,18 @@ from typing import Annotated
 
 import typer
 
-from deployments.cli import approve, care, config, controls, events, registry, run, stack, store
+from deployments.cli import (
+    alerts,
+    approve,
+    care,
+    config,
+    controls,
+    events,
+    registry,
+    run,
+    stack,
+    store,
+)
 from deployments.cli.command import Command
 
 app = typer.Typer(
@@ -55,6 +66,7 @@ app.command("preflight", cls=Command, rich_help_panel="Configure")(care.prefligh
 app.command("report", cls=Command, rich_help_panel="Review")(registry.report)
 app.command("lineage", cls=Command, rich_help_panel="Review")(registry.lineage)
 app.command("promote", cls=Command, rich_help_panel="Review")(registry.promote)
+app.command("alerts", cls=Command, rich_help_panel="Operate")(alerts.alerts)
 app.command("backup", cls=Command, rich_help_panel="Operate")(care.backup)
 app.command("restore", cls=Command, rich_help_panel="Operate")(care.restore)
 app.add_typer(stack.app, name="stack", rich_help_panel="Operate")

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from deployments.cli.alerts import in_the_last_day
 from deployments.cli.screen import fail, out, reasons_for, steps
 from deployments.stack.stack import (
     Stack,
@@ -131,6 +132,8 @@ def status() -> None:
         table.add_row(one.name, one.state, str(one.pid), answers, one.where)
     out.print(table)
     out.print(f"logs in {stack.home / 'logs'}", soft_wrap=True)
+    if count := in_the_last_day():
+        out.print(f"alerts in the last day: {count}; read them with `fedloom alerts`")
     if not all(one.answers for one in services):
         raise typer.Exit(1)
 

@@ -16,6 +16,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+import deployments.alert_block  # noqa: F401 - so that the server knows the class
 from deployments.stack.browser import CONTENT_SECURITY_POLICY
 from deployments.stack.policy import provide_flow_policy
 from deployments.stack.stack import PUBLIC_HOST

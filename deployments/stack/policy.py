@@ -14,6 +14,8 @@ from prefect.server.orchestration.policies import FlowRunOrchestrationPolicy
 from prefect.server.orchestration.rules import FlowRunUniversalTransform, OrchestrationContext
 from prefect.server.schemas.states import StateType
 
+from deployments.stack.lost_runs import OnlyLostRunsAreMarked
+
 PAUSED = (
     "Paused between two client tasks; no process is left. It waits as long as you like: "
     "Resume goes on with the next client, Cancel ends it."
@@ -39,7 +41,7 @@ class FlowPolicy(FlowRunOrchestrationPolicy):
     @staticmethod
     def priority() -> list[Any]:
         """Rules in the order in which they see a transition."""
-        return [PausesNeverExpire, *CoreFlowPolicy.priority()]
+        return [PausesNeverExpire, OnlyLostRunsAreMarked, *CoreFlowPolicy.priority()]
 
 
 async def provide_flow_policy() -> type[FlowRunOrchestrationPolicy]:

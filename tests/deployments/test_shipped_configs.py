@@ -57,7 +57,10 @@ def test_the_flow_has_one_parameter_per_section():
     from flows.train_federated import train_federated
 
     sections = set(config_parameters("configs/train_federated/demo.yaml"))
-    assert set(inspect.signature(train_federated.fn).parameters) == {*sections, "overrides"}
+    assert set(inspect.signature(train_federated.fn).parameters) == {
+        *sections,
+        *("overrides", "start", "dry_run"),
+    }
 
 
 def test_names_are_unique():
