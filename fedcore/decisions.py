@@ -37,7 +37,7 @@ class Question:
     """What a person is asked, between two rounds.
 
     Attributes:
-      point: names the question within its run: letters, digits, ``-`` and ``_``.
+      point: names the question within its run: lower-case letters, digits and ``-``.
       round: the last committed round; 0 before the first.
       asks: one or two sentences.
       clients: those that can be dropped, sorted; empty where dropping would change nothing.

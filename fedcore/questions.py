@@ -142,4 +142,4 @@ def _stop(chain: Chain, decisions: Sequence[Decision]) -> None:
 
 def _point(bound: QualityBound, round: int) -> str:
     text = f"round-{round}-{bound.metric}-{bound.when}-{bound.bound:g}"
-    return "".join(c if c.isalnum() or c in "-_" else "_" for c in text)
+    return "".join(c if c.isalnum() else "-" for c in text)

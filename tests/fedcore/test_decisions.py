@@ -1,5 +1,6 @@
 """Decisions on a run: what is asked and when, what is refused, what is kept and what follows."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +22,7 @@ from fedcore.decisions import (
 from fedcore.engines.in_process import InProcessEngine
 from fedcore.fork import fork
 from fedcore.questions import (
+    _point,
     between_rounds,
     consult_before_registration,
     newly_crossed,
@@ -222,6 +224,12 @@ def test_a_bound_is_asked_about_once_for_each_crossing():
     above = QualityBound(metric="auc", when="above", bound=0.7)
     assert newly_crossed(above, measured(0.6, 0.9)) == 0.9
     assert newly_crossed(above, measured(0.6, float("nan"))) is None
+
+
+@pytest.mark.parametrize("bound", [0.25, -1.5, 1e9])
+def test_points_are_names_that_prefect_takes(bound):
+    text = _point(QualityBound(metric="balanced_accuracy", bound=bound), 3)
+    assert re.fullmatch(r"round-3-balanced-accuracy-below-[a-z0-9-]+", text)
 
 
 def chain_with_decisions(store):
