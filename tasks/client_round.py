@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import atexit
+import math
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from queue import SimpleQueue
@@ -97,10 +98,10 @@ def run_clients(label: str, jobs: list[dict[str, Any]], site: Site) -> list[dict
 class MappedEngine:
     """Client jobs mapped to Prefect tasks, as :class:`fedcore.engines.engine.ClientEngine`.
 
-    Up to 64 clients train as one task each, named after them; beyond, as one task per some seconds
-    of work, in canonical order. Evaluations are one task. What the memo answers needs no task: a
-    run that goes on shows the clients that are still to come. No more tasks are under way than
-    there are worker processes: a pause or a cancellation waits for those and no others.
+    The first 64 clients of a round train as one task each, named after them; the rest as one task
+    per some seconds of work, in canonical order. Evaluations are one task. What the memo answers
+    needs no task: a run that goes on shows the clients that are still to come. Jobs are taken when
+    a worker process is free, so that a pause or a cancellation waits for those under way only.
     """
 
     site: Site
@@ -111,51 +112,54 @@ class MappedEngine:
         A task that fails for its client's reason is a failed client. What else makes a task fail
         (a full disk, a cancelled or crashed task) is raised and fails the run.
         """
-        waiting: deque[ClientJob] = deque()
-        for job in jobs:
-            if done := remembered(job, Store(self.site.store_url)):
-                yield job, done
-            else:
-                waiting.append(job)
-        groups = _Groups(len(waiting), self.site.workers)
+        store, waiting, groups = Store(self.site.store_url), iter(jobs), _Groups()
         running: dict[PrefectFuture[Any], list[ClientJob]] = {}
         finished: SimpleQueue[PrefectFuture[Any]] = SimpleQueue()
-        while waiting or running:
-            while waiting and len(running) < max(1, self.site.workers):
-                group = groups.take(waiting)
-                future = _submit(group, self.site)
-                running[future] = group
-                future.add_done_callback(finished.put)
-            future = finished.get()
-            for job, outcome in _answers(future, running.pop(future)):
-                groups.learn(outcome)
-                yield job, outcome
+        has_more = True
+        while has_more or running:
+            while has_more and len(running) < max(1, self.site.workers):
+                group: list[ClientJob] = []
+                for job in waiting:
+                    if done := remembered(job, store):
+                        yield job, done
+                        continue
+                    group.append(job)
+                    if len(group) >= groups.size(job):
+                        break
+                else:
+                    has_more = False
+                if group:
+                    groups.taken += len(group)
+                    future = _submit(group, self.site)
+                    running[future] = group
+                    future.add_done_callback(finished.put)
+            if running:
+                future = finished.get()
+                for job, outcome in _answers(future, running.pop(future)):
+                    groups.learn(outcome)
+                    yield job, outcome
 
 
+@dataclass
 class _Groups:
-    """How many jobs one task takes: as many as last about ``TASK_SECONDS``, from what was seen."""
+    """How many jobs one task takes: beyond the first 64, as many as last about TASK_SECONDS."""
 
-    def __init__(self, jobs: int, workers: int) -> None:
-        self.alone = jobs <= GROUP
-        self.workers = max(1, workers)
-        self.seen: list[float] = []
+    taken: int = 0
+    seen: deque[float] = field(default_factory=lambda: deque(maxlen=GROUP))
 
-    def take(self, waiting: deque[ClientJob]) -> list[ClientJob]:
-        """The next task's jobs."""
-        size = len(waiting) if waiting[0].kind is JobKind.EVALUATE else self._size()
-        return [waiting.popleft() for _ in range(min(size, len(waiting)))]
+    def size(self, job: ClientJob) -> float:
+        """Of the task that is to take this job."""
+        if job.kind is JobKind.EVALUATE:
+            return math.inf
+        if self.taken < GROUP or not self.seen:
+            return 1
+        seconds = sum(self.seen) / len(self.seen)
+        return min(GROUP, max(1, TASK_SECONDS // max(seconds, TASK_SECONDS / GROUP)))
 
     def learn(self, outcome: ClientOutcome) -> None:
         """Note how long a job took."""
         if isinstance(outcome, Done):
-            self.seen.append(0.0 if outcome.reused else outcome.seconds)
-
-    def _size(self) -> int:
-        if self.alone or not self.seen:
-            return 1
-        recent = self.seen[-GROUP:]
-        seconds = sum(recent) / len(recent)
-        return GROUP if seconds == 0 else max(1, min(GROUP, int(TASK_SECONDS / seconds)))
+            self.seen.append(outcome.seconds)
 
 
 def _submit(group: list[ClientJob], site: Site) -> PrefectFuture[Any]:
