@@ -122,3 +122,10 @@ def test_a_delta_that_does_not_fit_is_refused(delta, message):
     check_delta(TEMPLATE, TEMPLATE)
     with pytest.raises(InvalidUpdate, match=message):
         check_delta(delta, TEMPLATE)
+
+
+@pytest.mark.parametrize("url", ["s3://key:s3cret@bucket/fedloom", "memory://u:s3cret@x"])
+def test_a_url_with_a_password_is_refused_without_repeating_it(url):
+    with pytest.raises(ValueError, match="holds a password, and URLs are shown") as refused:
+        Store(url)
+    assert "s3cret" not in str(refused.value)
