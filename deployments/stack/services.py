@@ -133,6 +133,9 @@ def service_environment(stack: Stack, outer: Mapping[str, str] = os.environ) -> 
         **public_names(stack),
         # Else the pages call port 4200 whatever the server's port.
         "PREFECT_SERVER_UI_API_URL": "/api",
+        # One console: the one that our links open, with Resume, Cancel and Retry as buttons of a
+        # run's page. The other hides them in a menu and is a click away.
+        "PREFECT_SERVER_UI_V2_ENABLED": "false",
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
         "PREFECT_UI_URL": stack.public_url or stack.prefect_ui_url,
         "PREFECT_WORKER_QUERY_SECONDS": "2",
