@@ -86,7 +86,7 @@ def show_report(markdown: str, links: dict[str, str]) -> None:
     _markdown("report", markdown, "How the run went")
     for text, link in links.items():
         key = "".join(c if c.isalnum() else "-" for c in text.lower())
-        create_link_artifact(link=link, link_text=text, key=key)
+        create_link_artifact(link=link, link_text=text, key=key, description=f"{text} in MLflow")
 
 
 def _preflight_warnings(chain: Chain) -> list[str]:
