@@ -79,12 +79,12 @@ def draw(schema: Schema, documentation: str) -> None:
     """
     fields: dict[str, Schema] = schema.get("properties", {})
     if kind := fields.get("kind"):
-        if value := kind.pop("const", None):
-            kind["enum"] = [value]  # a menu of one, where a const is an input that takes nothing
         kind["description"] = " ".join(documentation.split("\n\n")[0].split())
         schema["required"] = ["kind", *(one for one in schema.get("required", ()) if one != "kind")]
         schema["properties"] = {"kind": kind} | fields
     for position, field in enumerate(schema.get("properties", {}).values()):
+        if "const" in field:  # a menu of one, where a const is an input that takes nothing
+            field["enum"] = [field.pop("const")]
         field["position"] = position  # PostgreSQL does not keep the order of keys
         said, bounds = field.get("description", ""), bounds_in_words(field)
         if bounds and not said.endswith(bounds):
@@ -229,4 +229,4 @@ def _fields(member: Schema) -> dict[str, Schema]:
 
 def _number(value: float) -> str:
     """As people write it."""
-    return f"{value:,}" if float(value).is_integer() and abs(value) < 1e15 else f"{value:g}"
+    return f"{int(value):,}" if float(value).is_integer() and abs(value) < 1e15 else f"{value:g}"
