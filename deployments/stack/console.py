@@ -21,6 +21,9 @@ from deployments.stack.browser import CONTENT_SECURITY_POLICY
 from deployments.stack.policy import provide_flow_policy
 from deployments.stack.stack import PUBLIC_HOST
 
+# The name by which the server's own services call it, without any network: automations' actions.
+IN_MEMORY = "prefect-in-memory"
+
 
 class BrowserPolicy:
     """Adds the policy to every HTTP response; websockets pass untouched."""
@@ -47,5 +50,6 @@ def create_app() -> FastAPI:
     # A foreign name that resolves to loopback (DNS rebinding) is refused.
     # The name of a reverse proxy is not foreign.
     public = [name for name in [os.environ.get(PUBLIC_HOST)] if name]
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", *public])
+    own = ["127.0.0.1", "localhost", IN_MEMORY]
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*own, *public])
     return app
