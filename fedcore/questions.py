@@ -135,8 +135,8 @@ def _stop(chain: Chain, decisions: Sequence[Decision]) -> None:
     for one in decisions:
         if one.verdict is Verdict.STOP:
             raise StoppedByOperator(
-                f"Stopped by {one.who} at {one.when}: {one.why} What is finished is kept; to go "
-                f"on from there: fedloom run --fork {chain.run_id} --at-round {one.round}"
+                f"Stopped by {one.who} at {one.when}: {one.why.rstrip('.')}. What is finished is "
+                f"kept; to go on from there: fedloom run --fork {chain.run_id} --at-round {one.round}"
             )
 
 

@@ -74,9 +74,8 @@ def approve(
         response = client.resume_flow_run(flow_run.id, run_input=given)
         if response.status.value != "ACCEPT":
             fail(f"Prefect did not take it: {getattr(response.details, 'reason', response.status)}")
-    out.print(
-        f"{flow_run.name}: {verdict.value}. It goes on: {stack.flow_run_url(str(flow_run.id))}"
-    )
+    out.print(f"{flow_run.name}: {verdict.value}")
+    out.print(f"Run      {stack.flow_run_url(str(flow_run.id))}", soft_wrap=True)
 
 
 def waiting_for(client: SyncPrefectClient, flow_run: FlowRun) -> Question:

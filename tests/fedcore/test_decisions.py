@@ -74,7 +74,7 @@ def test_nobody_is_asked_by_default(store):
 def test_who_cannot_be_asked_is_told_the_way_out(store):
     config = make_config(SECTIONS)
     engine = InProcessEngine(store, Path(store.root + "-cache"))
-    with pytest.raises(ApprovalNeeded, match="Begin training.*run of a deployment.*approvals"):
+    with pytest.raises(ApprovalNeeded, match=r"Begin training.*run of a deployment.*approvals"):
         run_federated(config, store=store, engine=engine, run_id="run")
 
 
@@ -268,7 +268,7 @@ def test_decisions_cannot_be_rewritten_from_the_end(store):
     chain = chain_with_decisions(store)
     for number in (3, 2):
         store.remove(f"runs/run/decisions/{number:06d}.json")
-    with pytest.raises(ChainBroken, match="round 2 .* was not made after the decisions"):
+    with pytest.raises(ChainBroken, match=r"round 2 .* was not made after the decisions"):
         list(chain.records())
 
 

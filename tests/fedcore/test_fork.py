@@ -1,4 +1,4 @@
-"""Forks: the shared rounds cost nothing, the rest is as if done by hand, the parent is untouched."""
+"""Forks: shared rounds cost nothing, the rest is as if done by hand, the parent is untouched."""
 
 from pathlib import Path
 
