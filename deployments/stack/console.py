@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import deployments.alert_block  # noqa: F401 - so that the server knows the class
 from deployments.stack.browser import CONTENT_SECURITY_POLICY
+from deployments.stack.checked_schemas import remember_checked_schemas
 from deployments.stack.policy import provide_flow_policy
 from deployments.stack.stack import PUBLIC_HOST
 
@@ -44,6 +45,7 @@ class BrowserPolicy:
 
 def create_app() -> FastAPI:
     """The server, API and pages; uvicorn's factory."""
+    remember_checked_schemas()
     ORCHESTRATION_DEPENDENCIES["flow_policy_provider"] = provide_flow_policy
     app = create_prefect_app(final=True)
     app.add_middleware(BrowserPolicy)
