@@ -29,15 +29,15 @@ DESCRIPTION = (
 )
 
 
-def ensure_training_queue(client: SyncPrefectClient) -> None:
-    """The queue with its limit; one that has its description already keeps its limit."""
+def ensure_training_queue(client: SyncPrefectClient, pool: str = POOL) -> None:
+    """The pool's queue with its limit; one that has its description already keeps its limit."""
     from prefect.exceptions import ObjectNotFound
 
     try:
-        queue = client.read_work_queue_by_name(TRAINING, work_pool_name=POOL)
+        queue = client.read_work_queue_by_name(TRAINING, work_pool_name=pool)
     except ObjectNotFound:
         client.create_work_queue(
-            TRAINING, description=DESCRIPTION, concurrency_limit=AT_ONCE, work_pool_name=POOL
+            TRAINING, description=DESCRIPTION, concurrency_limit=AT_ONCE, work_pool_name=pool
         )
         return
     if not queue.description:  # made by `prefect deploy --all`

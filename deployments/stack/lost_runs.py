@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import prefect.server.models  # noqa: F401 - before the rules, which import it half-way
 import psutil
 from prefect.server.orchestration.rules import (
     ALL_ORCHESTRATION_STATES,
