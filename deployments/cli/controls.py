@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from prefect.client.orchestration import SyncPrefectClient
-    from prefect.client.schemas.objects import FlowRun, State
+    from prefect.client.schemas.objects import FlowRun
 
 Run = Annotated[str, typer.Argument(metavar="RUN", help="Id of the run, its beginning, or a name.")]
 Wait = Annotated[
@@ -32,9 +32,7 @@ def pause(run: Run, wait: Wait = True) -> None:
 
     Example: `fedloom pause 1c0076ac`
     """
-    from prefect.states import Suspended
-
-    _ask(run, Suspended(), wait, "paused. It goes on with: fedloom run --resume {}")
+    _ask(run, "Suspended", wait, "paused. It goes on with: fedloom run --resume {}")
 
 
 def cancel(run: Run, wait: Wait = True) -> None:
@@ -44,14 +42,13 @@ def cancel(run: Run, wait: Wait = True) -> None:
 
     Example: `fedloom cancel 1c0076ac`
     """
-    from prefect.states import Cancelling
-
-    _ask(run, Cancelling(), wait, "cancelled. It can go on with: fedloom run --resume {}")
+    _ask(run, "Cancelling", wait, "cancelled. It can go on with: fedloom run --resume {}")
 
 
-def _ask(run: str, wanted: State, wait: bool, told: str) -> None:
-    stack = for_prefect(require_up())
+def _ask(run: str, wanted: Literal["Suspended", "Cancelling"], wait: bool, told: str) -> None:
+    stack = for_prefect(require_up())  # before anything of Prefect is imported
 
+    from prefect import states
     from prefect.client.orchestration import get_client
 
     from tasks import home
@@ -60,7 +57,7 @@ def _ask(run: str, wanted: State, wait: bool, told: str) -> None:
     with reasons_for(RunNotFound), get_client(sync_client=True) as client:
         found = find_run(run, home.store())
         flow_run = found.flow_run or fail(f"Prefect knows no run {found.id}.")
-        answer = client.set_flow_run_state(flow_run.id, wanted)
+        answer = client.set_flow_run_state(flow_run.id, getattr(states, wanted)())
         if answer.status.value != "ACCEPT":
             reason = getattr(answer.details, "reason", None) or answer.status.value
             fail(f"{flow_run.name} is {_state_name(flow_run)}; nothing was changed. {reason}")
