@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import deployments.alert_block  # noqa: F401 - so that the server knows the class
 from deployments.stack.browser import CONTENT_SECURITY_POLICY
+from deployments.stack.busy_database import AsksAgain
 from deployments.stack.checked_schemas import remember_checked_schemas
 from deployments.stack.policy import provide_flow_policy
 from deployments.stack.stack import PUBLIC_HOST
@@ -48,6 +49,7 @@ def create_app() -> FastAPI:
     remember_checked_schemas()
     ORCHESTRATION_DEPENDENCIES["flow_policy_provider"] = provide_flow_policy
     app = create_prefect_app(final=True)
+    app.add_middleware(AsksAgain)
     app.add_middleware(BrowserPolicy)
     # A foreign name that resolves to loopback (DNS rebinding) is refused.
     # The name of a reverse proxy is not foreign.
