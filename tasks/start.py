@@ -53,9 +53,10 @@ def config_at_start(
     before = RunPlan.from_header(header_of(found)).config
     _refuse_unused(start, make_config(parameters), before)
     changes = dict(overrides or {})
-    if isinstance(start, Resume) and changes:
+    fixed = {key: value for key, value in changes.items() if not key.startswith("speed.")}
+    if isinstance(start, Resume) and fixed:
         raise StartRefused(
-            f"overrides={changes} cannot change a run that goes on: it has its own configuration. "
+            f"overrides={fixed} cannot change a run that goes on: it has its own configuration. "
             f"Fork it instead: start.kind=fork, run={found.id}."
         )
     if isinstance(start, Extend):

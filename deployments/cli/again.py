@@ -44,10 +44,11 @@ class Again:
 
 def again(asked: Again, *, in_process: bool, detach: bool) -> None:
     """Do it, here or through the stack."""
-    if asked.resume and asked.changes:
+    fixed = [key for key in asked.changes if not key.startswith("speed.")]
+    if asked.resume and fixed:
         fail(
-            f"-p {next(iter(asked.changes))} cannot change a run that goes on with its own "
-            "configuration; --fork it at its last round instead."
+            f"-p {fixed[0]} cannot change a run that goes on with its own configuration; --fork it "
+            "at its last round instead."
         )
     if in_process:
         _here(asked)
@@ -69,6 +70,8 @@ def _through_stack(asked: Again, *, detach: bool) -> None:
     with reasons_for(RunNotFound, StartRefused, ForkRefused, ConfigError, ChainBroken):
         found = find_run(asked.resume or asked.extend or asked.fork, home.store())
         if asked.resume and found.flow_run is not None:
+            if asked.changes or asked.dry_run:
+                fail(f"run {found.id} goes on as it was asked for; leave out -p and --dry-run.")
             flow_run_id, config = _wake(found), None
         else:
             config = _config(asked, header_of(found))
@@ -127,7 +130,7 @@ def _wake(found: Found) -> str:
 def _here(asked: Again) -> None:
     from deployments.cli.in_process import IN_PROCESS, go_on_here, show_plan
     from fedcore.chain import ChainBroken
-    from fedcore.config import ConfigError
+    from fedcore.config import ConfigError, make_config
     from fedcore.fork import extend, fork
     from fedcore.run import begun
     from tasks import home
@@ -147,4 +150,6 @@ def _here(asked: Again) -> None:
     if asked.dry_run:
         show_plan(plan, chain)
     else:
-        go_on_here(plan, chain)
+        speed = {key: value for key, value in asked.changes.items() if key.startswith("speed.")}
+        with reasons_for(ConfigError):
+            go_on_here(plan, chain, make_config({}, speed).speed.workers)

@@ -108,10 +108,14 @@ def follow_run(stack: Stack, flow_run_id: str) -> tuple[FlowRun, Snapshot]:
     """Show the run until it ended: live on a terminal, a line per stage and round elsewhere."""
     begun, run, progress = time.monotonic(), read_flow_run(stack, flow_run_id), Snapshot()
     planned: float | None = None
+    told = ""
     live = Live(console=out, refresh_per_second=4, transient=True)
     with live if out.is_terminal else nullcontext():
         for run, events in watch(stack, flow_run_id):
             seconds = time.monotonic() - begun
+            if run.state_name == "Suspended" and run.message != told:
+                told = run.message
+                out.print(told, soft_wrap=True)
             for event in events:
                 earlier, progress = progress, advance(progress, [event])
                 if not out.is_terminal:

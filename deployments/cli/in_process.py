@@ -31,7 +31,7 @@ def run_here(config: RunConfig) -> None:
 
     # A chain belongs to one run; what an earlier one trained comes from the memo.
     run_id = f"{IN_PROCESS}{uuid.uuid4()}"
-    with _telling(run_id) as tell, _engine(config) as engine:
+    with _telling(run_id) as tell, _engine(config.speed.workers) as engine:
         _, result = run_federated(
             config,
             store=home.store(),
@@ -44,11 +44,11 @@ def run_here(config: RunConfig) -> None:
     _show(config, result)
 
 
-def go_on_here(plan: RunPlan, chain: Chain) -> None:
-    """Do the rest of a run that has begun, in this process."""
+def go_on_here(plan: RunPlan, chain: Chain, workers: int) -> None:
+    """Do the rest of a run that has begun, in this process and so many worker processes."""
     from fedcore.run import go_on
 
-    with _telling(chain.run_id) as tell, _engine(plan.config) as engine:
+    with _telling(chain.run_id) as tell, _engine(workers) as engine:
         result = go_on(plan, chain, engine, tell, asking(chain.run_id))
     _show(plan.config, result)
 
@@ -74,7 +74,7 @@ def show_plan(plan: RunPlan, chain: Chain) -> None:
     for warning in warnings_of(chain):
         print(f"warning: {warning}", flush=True)
     done = sum(1 for _ in chain.records())
-    out.print(f"run           {chain.run_id}, planned; nothing was trained")
+    out.print(f"run           {chain.run_id}, planned; nothing was trained", soft_wrap=True)
     out.print(f"rounds        {done} finished, {plan.config.rounds.count} in all")
     for client in plan.federation.ids:
         sizes = plan.federation.clients[client].sizes
@@ -127,11 +127,11 @@ def _warn(message: str) -> None:
 
 
 @contextmanager
-def _engine(config: RunConfig) -> Iterator[ClientEngine]:
-    """The engine that ``speed.workers`` asks for."""
+def _engine(workers: int) -> Iterator[ClientEngine]:
+    """The engine with so many worker processes; 0 works in this one."""
     from tasks import home
 
-    if config.speed.workers == 0:
+    if workers == 0:
         from fedcore.engines.in_process import InProcessEngine
 
         yield InProcessEngine(home.store(), home.cache())
@@ -139,5 +139,5 @@ def _engine(config: RunConfig) -> Iterator[ClientEngine]:
     from fedcore.engines.pooled import PooledEngine
     from fedcore.training.pool import WorkerPool
 
-    with WorkerPool(config.speed.workers) as pool:
+    with WorkerPool(workers) as pool:
         yield PooledEngine(home.store().url, home.cache(), pool)

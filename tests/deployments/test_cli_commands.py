@@ -8,7 +8,10 @@ from fedcore.config import RunConfig, load_config
 
 COMMANDS = [
     [],
-    *[[c] for c in ("demo", "run", "follow", "events", "deploy", "init-config", "validate")],
+    *[
+        [c]
+        for c in ("demo", "run", "approve", "follow", "events", "deploy", "init-config", "validate")
+    ],
     *[[c] for c in ("report", "lineage", "promote", "stack", "store")],
     *[[c] for c in ("preflight", "backup", "restore")],
     *[["stack", c] for c in ("up", "down", "status", "env", "proxy")],
