@@ -136,7 +136,8 @@ def _stop(chain: Chain, decisions: Sequence[Decision]) -> None:
         if one.verdict is Verdict.STOP:
             raise StoppedByOperator(
                 f"Stopped by {one.who} at {one.when}: {one.why.rstrip('.')}. What is finished is "
-                f"kept; to go on from there: fedloom run --fork {chain.run_id} --at-round {one.round}"
+                "kept; to go on from there: "
+                f"fedloom run --fork {chain.run_id} --at-round {one.round}"
             )
 
 

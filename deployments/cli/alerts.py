@@ -13,9 +13,7 @@ from deployments.stack.stack import stack_home
 
 
 def alerts(
-    last: Annotated[
-        int, typer.Option("-n", "--last", min=1, help="So many, newest last.")
-    ] = 10,
+    last: Annotated[int, typer.Option("-n", "--last", min=1, help="So many, newest last.")] = 10,
 ) -> None:
     """Alerts of this home: refused data, crashed and failed runs, clients that stay away.
 
