@@ -11,7 +11,6 @@ import os
 
 from fastapi import FastAPI
 from prefect.server.api.server import create_app as create_prefect_app
-from prefect.server.orchestration.dependencies import ORCHESTRATION_DEPENDENCIES
 from starlette.datastructures import MutableHeaders
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -20,7 +19,7 @@ import deployments.alert_block  # noqa: F401 - so that the server knows the clas
 from deployments.stack.browser import CONTENT_SECURITY_POLICY
 from deployments.stack.busy_database import AsksAgain
 from deployments.stack.checked_schemas import remember_checked_schemas
-from deployments.stack.policy import provide_flow_policy
+from deployments.stack.policy import use_policies
 from deployments.stack.stack import PUBLIC_HOST
 
 # The name by which the server's own services call it, without any network: automations' actions.
@@ -47,7 +46,7 @@ class BrowserPolicy:
 def create_app() -> FastAPI:
     """The server, API and pages; uvicorn's factory."""
     remember_checked_schemas()
-    ORCHESTRATION_DEPENDENCIES["flow_policy_provider"] = provide_flow_policy
+    use_policies()
     app = create_prefect_app(final=True)
     app.add_middleware(AsksAgain)
     app.add_middleware(BrowserPolicy)

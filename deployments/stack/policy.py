@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from prefect.server.orchestration.core_policy import CoreFlowPolicy
+from prefect.server.models import flow_runs
+from prefect.server.orchestration.core_policy import CoreFlowPolicy, MinimalFlowPolicy
+from prefect.server.orchestration.dependencies import ORCHESTRATION_DEPENDENCIES
 from prefect.server.orchestration.policies import FlowRunOrchestrationPolicy
 from prefect.server.orchestration.rules import FlowRunUniversalTransform, OrchestrationContext
 from prefect.server.schemas.states import StateType
@@ -42,6 +44,23 @@ class FlowPolicy(FlowRunOrchestrationPolicy):
     def priority() -> list[Any]:
         """Rules in the order in which they see a transition."""
         return [PausesNeverExpire, OnlyLostRunsAreMarked, *CoreFlowPolicy.priority()]
+
+
+class ForcedFlowPolicy(FlowRunOrchestrationPolicy):
+    """What is left of the rules for forced states, with ours before it: the buttons of Prefect's
+    pages force every state that they set."""
+
+    @staticmethod
+    def priority() -> list[Any]:
+        """Rules in the order in which they see a transition."""
+        return [PausesNeverExpire, *MinimalFlowPolicy.priority()]
+
+
+def use_policies() -> None:
+    """Make them those of the Prefect server in this process."""
+    ORCHESTRATION_DEPENDENCIES["flow_policy_provider"] = provide_flow_policy
+    # Prefect has a provider for the one policy only.
+    flow_runs.MinimalFlowPolicy = ForcedFlowPolicy  # type: ignore[misc]
 
 
 async def provide_flow_policy() -> type[FlowRunOrchestrationPolicy]:
