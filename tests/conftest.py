@@ -11,9 +11,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items):
-    """The stack is started once: its tests share one worker process."""
+    """The stack is started once: its tests share one worker process; a stack of one's own is a
+    group of one's own."""
     for item in items:
-        if item.get_closest_marker("stack"):
+        if item.get_closest_marker("stack") and not item.get_closest_marker("xdist_group"):
             item.add_marker(pytest.mark.xdist_group("stack"))
 
 

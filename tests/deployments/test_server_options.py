@@ -43,7 +43,7 @@ from fedcore.rounds import run_rounds
 from fedcore.run import conclude
 from fedcore.store import Store
 
-pytestmark = [pytest.mark.stack, pytest.mark.slow]
+pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.xdist_group("server options")]
 
 NAME = "fl.example"
 ROUNDS = 4
