@@ -29,7 +29,7 @@ LONG_WAIT_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class FlowRun:
-    """What Prefect's API says of a flow run."""
+    """What Prefect's API says of a flow run; ``resumes`` is the run that it went on with."""
 
     id: str
     name: str
@@ -37,6 +37,7 @@ class FlowRun:
     state_name: str
     message: str
     seconds: float
+    resumes: str = ""
 
     @property
     def is_final(self) -> bool:
@@ -71,6 +72,7 @@ def read_flow_run(stack: Stack, flow_run_id: str) -> FlowRun:
         raise StackError(f"Prefect knows no flow run {flow_run_id!r} ({answer.status_code}).")
     value: dict[str, Any] = answer.json()
     state = value.get("state") or {}
+    start = (value.get("parameters") or {}).get("start") or {}
     return FlowRun(
         id=value["id"],
         name=value["name"],
@@ -78,6 +80,7 @@ def read_flow_run(stack: Stack, flow_run_id: str) -> FlowRun:
         state_name=state.get("name", "Scheduled"),
         message=state.get("message") or "",
         seconds=value.get("total_run_time") or value.get("estimated_run_time") or 0.0,
+        resumes=start["run"] if start.get("kind") == "resume" else "",
     )
 
 

@@ -22,7 +22,7 @@ def result_rows(stack: Stack, flow_run: FlowRun) -> Iterator[tuple[str, str]]:
 
     yield "run", f"{flow_run.name}, {flow_run.seconds:.0f} s"
     with registry(stack.mlflow_url) as client:
-        logged = find_run(client, flow_run.id)
+        logged = find_run(client, flow_run.resumes or flow_run.id)
         if logged is not None:
             for split in ("val", "test"):
                 for metric in SHOWN:

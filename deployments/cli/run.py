@@ -245,6 +245,8 @@ def conclude(stack: Stack, flow_run_id: str) -> None:
             f"the run {flow_run.name!r} ended as {flow_run.state_name}: {flow_run.reason}\n"
             f"  its logs: {stack.flow_run_url(flow_run_id)}"
         )
+    if flow_run.message:
+        out.print(flow_run.message, soft_wrap=True)
     with reasons_for(RegistryUnavailable):
         rows = list(result_rows(stack, flow_run))
     width = max(len(what) for what, _ in rows)
