@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import socket
+import tempfile
+from pathlib import Path
+from typing import IO
 
 import psutil
 
@@ -28,14 +33,33 @@ def choose_port(preferred: int, *, taken: frozenset[int] = frozenset()) -> int:
       preferred: a port number.
       taken: ports that are spoken for though nobody listens yet.
     """
-    if preferred not in taken and is_free(preferred):
+    if preferred not in taken and is_free(preferred) and _claim(preferred):
         return preferred
     while True:
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
             probe.bind((LOOPBACK, 0))
             port = probe.getsockname()[1]
-        if port not in taken:
+        if port not in taken and _claim(port):
             return port
+
+
+# Locks of the ports that this process chose, held while it lives: two stacks that start at once
+# must not choose the same port before either listens.
+_CLAIMS: dict[int, IO[str]] = {}
+
+
+def _claim(port: int) -> bool:
+    if port in _CLAIMS:
+        return True
+    path = Path(tempfile.gettempdir()) / f"fedloom-{os.getuid()}-port-{port}.lock"
+    lock = path.open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        return False
+    _CLAIMS[port] = lock
+    return True
 
 
 def listens(process: psutil.Process, port: int) -> bool:

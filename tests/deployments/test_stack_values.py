@@ -1,5 +1,7 @@
 import shlex
 import socket
+import subprocess
+import sys
 
 import pytest
 from supervisor.options import ServerOptions
@@ -58,6 +60,18 @@ def test_a_free_port_is_kept_unless_it_is_spoken_for():
     free = choose_port(0)
     assert choose_port(free) == free
     assert choose_port(free, taken=frozenset({free})) != free
+
+
+def test_a_port_that_another_process_chose_is_not_chosen_before_it_listens():
+    words = "from deployments.stack.ports import choose_port; print(choose_port(0), flush=True)"
+    chosen = f"{words}; input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", chosen], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        port = int(other.stdout.readline())
+        assert is_free(port) and choose_port(port) != port
+        other.communicate("\n")
+    assert choose_port(port) == port
 
 
 def test_the_holder_of_a_port_is_described(listener):
