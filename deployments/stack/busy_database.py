@@ -12,31 +12,46 @@ import asyncio
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-MOST_TRIES = 6
-FIRST_PAUSE_SECONDS = 0.1
+MOST_TRIES = 10
+PAUSE_SECONDS = 0.1
 MOST_BYTES = 4 * 2**20
 REFUSED = b'{"exception_message":"Service Unavailable"}'
 CHANGES = {"POST", "PUT", "PATCH", "DELETE"}
 
 
 class AsksAgain:
-    """Keeps a changing request to the API and makes it up to six times."""
+    """Keeps a changing request to the API and makes it up to ten times, refused ones in turn."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
+        self._turn = asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] not in CHANGES:
             await self.app(scope, receive, send)
             return
         opening = await _body(receive)
-        for attempt in range(MOST_TRIES):
-            last = attempt == MOST_TRIES - 1 or opening[-1].get("more_body", False)
-            answer = _Answer(send, passes=last)
+        is_whole = not opening[-1].get("more_body", False)
+        if await self._make(scope, receive, send, opening, is_last=not is_whole):
+            return
+        async with self._turn:  # else they refuse each other again
+            for left in range(MOST_TRIES - 2, -1, -1):
+                await asyncio.sleep(PAUSE_SECONDS)
+                if await self._make(scope, receive, send, opening, is_last=left == 0):
+                    return
+
+    async def _make(
+        self, scope: Scope, receive: Receive, send: Send, opening: list[Message], *, is_last: bool
+    ) -> bool:
+        """Make the request once; False when the database refused it, which the last try tells."""
+        answer = _Answer(send, passes=is_last)
+        try:
             await self.app(dict(scope), _replayed(opening, receive), answer)
-            if answer.is_sent:
-                return
-            await asyncio.sleep(FIRST_PAUSE_SECONDS * 2**attempt)
+        except Exception:
+            # Prefect's application answers and then raises all the same.
+            if answer.is_sent or not answer.is_refusal:
+                raise
+        return answer.is_sent
 
 
 class _Answer:
@@ -46,6 +61,12 @@ class _Answer:
         self._send, self.is_sent = send, passes
         self._held: list[Message] = []
 
+    @property
+    def is_refusal(self) -> bool:
+        """Whether what was held back is the database's refusal, whole."""
+        body = b"".join(one.get("body", b"") for one in self._held)
+        return bool(self._held) and self._held[0]["status"] == 503 and body == REFUSED
+
     async def __call__(self, message: Message) -> None:
         if self.is_sent:
             await self._send(message)
@@ -53,8 +74,7 @@ class _Answer:
         self._held.append(message)
         if message["type"] == "http.response.start" and message["status"] == 503:
             return
-        body = b"".join(one.get("body", b"") for one in self._held)
-        if self._held[0]["status"] == 503 and body == REFUSED:
+        if self.is_refusal:
             return
         self.is_sent = True
         for one in self._held:

@@ -11,23 +11,28 @@ from deployments.stack.busy_database import MOST_TRIES, AsksAgain
 @pytest.fixture
 def asked(monkeypatch):
     """(client of an app, the bodies it saw); it refuses as often as its path says."""
-    monkeypatch.setattr(busy_database, "FIRST_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(busy_database, "PAUSE_SECONDS", 0.0)
     seen = []
 
     async def answer(request):
         seen.append(await request.body())
         if len(seen) <= int(request.path_params["times"]):
-            return JSONResponse({"exception_message": "Service Unavailable"}, 503)
+            raise OSError("database is locked")
         return JSONResponse({"made": len(seen)}, 201)
 
     async def away(request):
         seen.append(await request.body())
         return Response("elsewhere", 503)
 
+    async def refuse(request, error):
+        return JSONResponse({"exception_message": "Service Unavailable"}, 503)
+
     every = ["GET", "POST", "PATCH"]
     routes = [Route("/away", away, methods=every), Route("/{times}", answer, methods=every)]
-    app = AsksAgain(Starlette(routes=routes))
-    client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://here")
+    # Starlette answers by this handler, and raises the error all the same.
+    app = AsksAgain(Starlette(routes=routes, exception_handlers={Exception: refuse}))
+    way = httpx.ASGITransport(app, raise_app_exceptions=False)
+    client = httpx.AsyncClient(transport=way, base_url="http://here")
     return client, seen
 
 
