@@ -32,6 +32,8 @@ class FedloomAlerts(NotificationBlock):
     async def notify(self, body: str, subject: str | None = None) -> None:
         """Keep the alert; failing to show it does not lose it."""
         alert = await asyncio.to_thread(append_alert, stack_home(), subject or "alert", body)
+        if alert is None:
+            return
         try:
             async with get_client() as client:
                 await client.create_artifact(

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+
+AGAIN = timedelta(minutes=1)
+NEWEST = 50
 
 
 @dataclass(frozen=True)
@@ -29,9 +32,17 @@ def alerts_file(home: Path) -> Path:
     return home / "alerts.jsonl"
 
 
-def append_alert(home: Path, subject: str, body: str) -> Alert:
-    """Keep an alert, on disk when this returns."""
-    alert = Alert(datetime.now(UTC).isoformat(timespec="seconds"), subject, body)
+def append_alert(home: Path, subject: str, body: str, now: datetime | None = None) -> Alert | None:
+    """Keep an alert, on disk when this returns; None when the same one came within a minute.
+
+    Prefect may fire twice for one event: what failed while it was handled is handled again.
+    """
+    now = now or datetime.now(UTC)
+    alert = Alert(now.isoformat(timespec="seconds"), subject, body)
+    for one in read_alerts(home)[-NEWEST:]:
+        is_new = now - datetime.fromisoformat(one.at) < AGAIN
+        if is_new and (one.subject, one.body) == (subject, body):
+            return None
     line = (json.dumps(asdict(alert)) + "\n").encode()
     file = os.open(alerts_file(home), os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600)
     try:

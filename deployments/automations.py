@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 TAG = "fedloom"
 # Six heartbeats of 30 s, and Prefect's own minute for late events comes on top of it.
 SILENCE = timedelta(seconds=180)
+# Prefect may handle an event twice; within this time the second does not count.
+ONCE = timedelta(seconds=10)
 # Also the mark by which the server's policy knows what proposes this state.
 LOST = (
     f"No sign of life for {SILENCE.seconds} seconds, and its process is gone. Finished client "
@@ -136,7 +138,13 @@ def _alert(
 
     send = SendNotification(block_document_id=block, subject=subject, body=body)
     return _automation(
-        name, description, expect=expect, match=match, match_related=related, actions=[send]
+        name,
+        description,
+        expect=expect,
+        match=match,
+        match_related=related,
+        within=ONCE,
+        actions=[send],
     )
 
 

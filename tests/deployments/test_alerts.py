@@ -1,4 +1,5 @@
 import json
+from datetime import UTC, datetime, timedelta
 
 from typer.testing import CliRunner
 
@@ -10,6 +11,15 @@ def test_alerts_come_back_in_order(tmp_path):
     kept = [append_alert(tmp_path, f"alert {n}", "line\nline [/red]") for n in range(3)]
     assert read_alerts(tmp_path) == kept
     assert alerts_file(tmp_path).stat().st_mode & 0o077 == 0
+
+
+def test_the_same_alert_is_kept_once_a_minute(tmp_path):
+    first = datetime(2026, 1, 1, tzinfo=UTC)
+    assert append_alert(tmp_path, "same", "body", first)
+    assert append_alert(tmp_path, "same", "body", first + timedelta(seconds=59)) is None
+    assert append_alert(tmp_path, "same", "other", first + timedelta(seconds=1))
+    assert append_alert(tmp_path, "same", "body", first + timedelta(seconds=60))
+    assert len(read_alerts(tmp_path)) == 3
 
 
 def test_no_file_is_no_alert(tmp_path):

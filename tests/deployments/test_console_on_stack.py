@@ -1,0 +1,117 @@
+"""What an operator decides and is told, on the real servers."""
+
+import time
+import uuid
+from datetime import UTC, datetime
+
+import httpx
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from deployments.alerts import read_alerts
+from deployments.queues import TRAINING, ensure_training_queue
+from deployments.registration import ensure_registered, register
+from fedcore.absences import STATUS
+
+pytestmark = pytest.mark.stack
+
+
+@pytest.fixture
+def api(stack):
+    with httpx.Client(base_url=stack.prefect_api_url, trust_env=False, timeout=60) as client:
+        yield client
+
+
+def said(answer):
+    return answer.raise_for_status().json() if answer.content else None
+
+
+def automation(api, name):
+    (found,) = [
+        one for one in said(api.post("/automations/filter", json={})) if one["name"] == name
+    ]
+    return found
+
+
+def test_an_event_becomes_an_alert(stack, api):
+    ensure_registered(stack)
+    run, before = str(uuid.uuid4()), len(read_alerts(stack.home))
+    told = {
+        "id": str(uuid.uuid4()),
+        "occurred": datetime.now(UTC).isoformat(),
+        "event": "fedloom.node_error",
+        "resource": {
+            "prefect.resource.id": "fedloom.node.ward-7",
+            "fedloom.run_id": run,
+            "fedloom.status": STATUS,
+        },
+        "payload": {"node_id": "ward-7", "round": 4, "message": "missed 3 rounds in a row"},
+    }
+    api.post("/events", json=[told]).raise_for_status()
+    deadline = time.monotonic() + 60
+    while len(read_alerts(stack.home)) == before and time.monotonic() < deadline:
+        time.sleep(0.3)
+    alert = read_alerts(stack.home)[-1]
+    assert alert.subject == "Client missing: ward-7"
+    assert "ward-7, round 4: missed 3 rounds in a row" in alert.body
+    shown = {"artifacts": {"key": {"any_": ["alerts"]}}}
+    while not (latest := said(api.post("/artifacts/latest/filter", json=shown))):
+        assert time.monotonic() < deadline
+    assert "ward-7" in latest[0]["data"]
+
+
+def test_another_deploy_leaves_what_the_operator_decided(stack, api):
+    ensure_registered(stack)
+    name = "/deployments/name/train-federated/pneumoniamnist"
+    queue = f"/work_pools/fedloom/queues/{TRAINING}"
+    crashed = "Fedloom: run crashed"
+    (nightly,) = said(api.get(name))["schedules"]
+    id = said(api.get(name))["id"]
+    said(api.patch(f"/deployments/{id}/schedules/{nightly['id']}", json={"active": True}))
+    said(api.patch(f"/automations/{automation(api, crashed)['id']}", json={"enabled": False}))
+    said(api.patch(queue, json={"concurrency_limit": 3}))
+    try:
+        register(stack)
+        assert [one["active"] for one in said(api.get(name))["schedules"]] == [True]
+        assert automation(api, crashed)["enabled"] is False
+        assert said(api.get(queue))["concurrency_limit"] == 3
+        assert said(api.get(name))["enforce_parameter_schema"] is True
+    finally:
+        (nightly,) = said(api.get(name))["schedules"]
+        said(api.patch(f"/deployments/{id}/schedules/{nightly['id']}", json={"active": False}))
+        said(api.patch(f"/automations/{automation(api, crashed)['id']}", json={"enabled": True}))
+        said(api.patch(queue, json={"concurrency_limit": 1}))
+
+
+def test_the_training_queue_gives_one_run_at_a_time(stack, api):
+    """In a pool that no worker asks, as a worker would."""
+    pool = f"trial-{uuid.uuid4()}"
+    with (
+        temporary_settings({PREFECT_API_URL: stack.prefect_api_url}),
+        get_client(sync_client=True) as client,
+    ):
+        client.create_work_pool(WorkPoolCreate(name=pool, type="process"))
+        ensure_training_queue(client, pool)
+        ensure_training_queue(client, pool)
+    flow = said(api.post("/flows/", json={"name": "trial"}))["id"]
+    place = {"flow_id": flow, "work_pool_name": pool, "work_queue_name": TRAINING}
+    runs = [
+        said(api.post("/flow_runs/", json={**place, "name": name, "state": {"type": "SCHEDULED"}}))
+        for name in ("first", "second")
+    ]
+
+    def offered():
+        found = said(api.post(f"/work_pools/{pool}/get_scheduled_flow_runs", json={}))
+        return [one["flow_run"]["name"] for one in found]
+
+    def becomes(run, state):
+        change = {"state": {"type": state}, "force": True}
+        said(api.post(f"/flow_runs/{run['id']}/set_state", json=change))
+
+    assert offered() == ["first"]
+    becomes(runs[0], "RUNNING")
+    assert offered() == []
+    becomes(runs[0], "CRASHED")
+    assert offered() == ["second"]
