@@ -25,6 +25,24 @@ QUIET = (
     *("--hide-scrollbars", "--remote-debugging-port=0"),
 )
 TALLEST = 16_000
+# The innermost visible element with a text, label or placeholder; dialogs and menus lie on top.
+FIND = r"""
+(text, nth, exact) => {
+  const words = value => (value || "").replace(/\s+/g, " ").trim();
+  const fits = value => exact ? words(value) === text : words(value).includes(text);
+  const isSeen = element => {
+    const box = element.getBoundingClientRect();
+    return box.width > 1 && box.height > 1 && getComputedStyle(element).visibility !== "hidden";
+  };
+  const tops = [...document.querySelectorAll("[role=dialog],.p-modal,.p-pop-over-content")]
+    .filter(isSeen);
+  const within = tops.length ? tops[tops.length - 1] : document.body;
+  const found = [...within.querySelectorAll("*")].filter(element => isSeen(element) && (
+    fits(element.textContent) || fits(element.getAttribute("aria-label"))
+    || fits(element.getAttribute("placeholder"))));
+  return found.filter(one => !found.some(other => other !== one && one.contains(other)))[nth];
+}
+"""
 
 
 class Browser:
@@ -82,15 +100,54 @@ class Browser:
         )
         self.call("Input.insertText", text=text)
 
+    def read(self, text: str, seconds: float = 60.0) -> None:
+        """Wait until a text can be read on the page."""
+        self.wait(f"document.body && document.body.innerText.includes({json.dumps(text)})", seconds)
+
+    def click(self, text: str, nth: int = 0, *, exact: bool = True) -> None:
+        """With the mouse, on what has a text; waits for it."""
+        self.press(element(text, nth, exact))
+
+    def press(self, element: str) -> None:
+        """With the mouse, on what a JavaScript expression finds; waits for it."""
+        self.wait(element)
+        x, y = self.js(
+            f"(e => {{ e.scrollIntoView({{block: 'nearest'}});"
+            " const box = e.getBoundingClientRect();"
+            f" return [box.x + box.width / 2, box.y + box.height / 2]; }})({element})"
+        )
+        self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+        for kind in ("mousePressed", "mouseReleased"):
+            button = {"type": kind, "x": x, "y": y, "button": "left", "clickCount": 1}
+            self.call("Input.dispatchMouseEvent", **button)
+        time.sleep(0.7)
+
+    def choose(self, element: str, value: str) -> None:
+        """One of the options of a select; its list is the system's own and takes no mouse here."""
+        self.js(
+            f"(e => {{ e.value = {json.dumps(value)};"
+            f" e.dispatchEvent(new Event('change', {{bubbles: true}})) }})({element})"
+        )
+
+    def show(self, text: str, nth: int = 0, *, exact: bool = True) -> None:
+        """Scroll what has a text to the top of the window; waits for it."""
+        self.wait(element(text, nth, exact))
+        self.js(f"{element(text, nth, exact)}.scrollIntoView({{block: 'start'}})")
+        time.sleep(0.7)
+
     def picture(self, path: Path, *, whole: bool = False) -> None:
         """What is seen as PNG, or the whole page from top to bottom."""
         if whole:
             tall = "Math.max(...[...document.querySelectorAll('*')].map(e => e.scrollHeight))"
             self._size(min(TALLEST, int(self.js(tall)) + 50))
             time.sleep(1)
-        path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot")["data"]))
+        path.write_bytes(self.seen())
         if whole:
             self._size(self.height)
+
+    def seen(self) -> bytes:
+        """What the window shows, as PNG."""
+        return base64.b64decode(self.call("Page.captureScreenshot")["data"])
 
     def call(self, method: str, **params: Any) -> Any:
         """A command of the protocol; returns its result."""
@@ -114,6 +171,11 @@ class Browser:
             return (Path(self._profile.name) / "DevToolsActivePort").read_text().split()[0]
         except (FileNotFoundError, IndexError):
             return ""
+
+
+def element(text: str, nth: int = 0, exact: bool = True) -> str:
+    """The JavaScript expression that finds what has a text."""
+    return f"({FIND})({json.dumps(text)}, {nth}, {json.dumps(exact)})"
 
 
 def _page(port: str) -> str:
