@@ -1,7 +1,7 @@
 """The deployments of ``prefect.yaml``, registered with a stack's Prefect server.
 
-Through Prefect's API and not its command: 4 seconds instead of 25, and what operators decided in
-the console stays: schedules that they switched on or made, limits, automations.
+Through Prefect's API and not its command: some seconds instead of half a minute, and what operators
+decided in the console stays: schedules that they switched on or made, limits, automations.
 """
 
 from __future__ import annotations
