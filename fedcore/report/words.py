@@ -22,7 +22,7 @@ def duration(seconds: float) -> str:
     """Seconds in the two units that fit.
 
     >>> duration(4.2), duration(75), duration(7300), duration(200_000)
-    ('4 s', '1 min 15 s', '2 h 2 min', '2 d 8 h')
+    ('4 s', '1 min 15 s', '2 h 1 min', '2 d 7 h')
     """
     whole = round(seconds)
     for large, small, count, rest in (("d", "h", 86400, 3600), ("h", "min", 3600, 60)):
