@@ -101,10 +101,12 @@ class Console:
         found = self.ask("/artifacts/filter", {**body, "sort": "UPDATED_DESC", "limit": 1})
         self.open(f"/artifacts/artifact/{found[0]['id']}", text)
 
-    def take(self, name: str, *, bottom: int = USUAL, left: int = 0) -> None:
+    def take(
+        self, name: str, *, left: int = 0, top: int = 0, right: int = WIDTH, bottom: int = USUAL
+    ) -> None:
         """What is seen, as docs/images/NAME.png; small, as 256 colours are enough here."""
         picture = Image.open(io.BytesIO(self.page.seen())).convert("RGB")
-        picture = picture.crop((left, 0, WIDTH, bottom))
+        picture = picture.crop((left, top, right, bottom))
         small = picture.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
         small.save(IMAGES / f"{name}.png", optimize=True)
         print(f"docs/images/{name}.png", flush=True)

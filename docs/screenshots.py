@@ -45,9 +45,10 @@ def trigger(console: Console) -> None:
     console.take("operator-form-fedprox", bottom=640)
     page.write(field("Mu"), "-1")
     page.click("Submit")
-    page.wait(f"{field('Mu')}.closest('.schema-form-property').innerText.includes('minimum')")
-    page.show("strategy (Optional)")
-    console.take("operator-form-refused", bottom=520)
+    page.read("Failure reason")
+    time.sleep(1)  # it slides in
+    console.take("operator-form-refused", top=560, bottom=HEIGHT)
+    page.write(field("seed"), str(new_seed()))
     page.write(field("Mu"), "0.1")
     time.sleep(2)
     page.click("Submit")
@@ -134,7 +135,7 @@ def approve(console: Console) -> None:
     time.sleep(2)
     page.choose(field("Decision"), "approve")
     page.write(field("Who"), "A. Smith, imaging")
-    page.write(field("Why"), "The 8 shared images are known; the remedy drops them from training.")
+    page.write(field("Why"), "Known; dropped from training.")
     console.take("operator-approve", bottom=HEIGHT)
     page.click("Submit")
     console.until(run, "Completed")
@@ -160,8 +161,9 @@ def schedule(console: Console) -> None:
     page = console.page
     console.open(f"/deployments/deployment/{console.deployment('pneumoniamnist')}", "nightly")
     switch = "document.querySelector('.p-toggle__control, [role=switch]')"
-    page.press(switch)
-    time.sleep(3)
+    path = f"/deployments/{console.deployment('pneumoniamnist')}"
+    if not console.ask(path)["schedules"][0]["active"]:
+        page.press(switch)
     page.click("Upcoming")
     page.read("Scheduled for", 120)  # the server looks at schedules once a minute
     time.sleep(2)
@@ -171,21 +173,19 @@ def schedule(console: Console) -> None:
 
 
 def model(console: Console) -> None:
-    """The newest model version in MLflow."""
+    """The newest model version in MLflow; heart-disease with a champion before it shows most."""
     os.environ.update(access(console.stack))
     from mlflow import MlflowClient
 
     found = MlflowClient(console.stack.mlflow_url).search_model_versions(
         order_by=["creation_timestamp DESC"], max_results=1
     )[0]
-    page = console.page
-    page.go(
-        f"{console.stack.mlflow_url}/#/models/{found.name}/versions/{found.version}",
-        "document.body",
-    )
-    page.read("How to reproduce")
-    time.sleep(5)
-    console.take("mlflow-version")
+    url = f"{console.stack.mlflow_url}/#/models/{found.name}/versions/{found.version}"
+    with Browser(1900, 1500) as page:
+        page.go(url, "document.body")
+        page.read("Limits")
+        time.sleep(5)
+        Console(console.stack, page).take("mlflow-version", right=1430, bottom=1500)
 
 
 SCENES: dict[str, Callable[[Console], None]] = {
