@@ -72,7 +72,7 @@ def backwards(folder, pool):
 ENGINES = [pooled, backwards]
 
 
-SLOW = {"Trainer, dropout, FedAdam"}  # 20 s
+SLOW = {"Trainer, dropout, FedAdam", "frozen backbone, cached features"}  # 10 s and more
 
 
 @pytest.mark.parametrize(

@@ -42,8 +42,14 @@ MODELS = {
     "last-block": (DeitTinyRandomSettings(mode="last-block", **TINY), IMAGE),
     "full": (DeitTinyRandomSettings(mode="full", **TINY), IMAGE),
 }
+# The Trainer takes seconds for each: one in the quick tests, all in the whole suite.
 CASES = [
-    pytest.param(backend, model, id=f"{backend}-{model}")
+    pytest.param(
+        backend,
+        model,
+        id=f"{backend}-{model}",
+        marks=[pytest.mark.slow] * (backend == "trainer" and model != "mlp"),
+    )
     for backend in BACKENDS
     for model, (_, features) in MODELS.items()
     if "augmented" not in backend or model in ("cnn", "head")  # images only
