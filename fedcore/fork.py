@@ -9,11 +9,12 @@ from typing import Any, TypeVar
 
 from fedcore.chain import Chain, ChainBroken, RoundRecord, RunTakenOver
 from fedcore.config import RunConfig, make_config
+from fedcore.config_and_data import check_settings
 from fedcore.decisions import Decision, Verdict
 from fedcore.digests import digest_json
 from fedcore.numerics import code_digest, numerics
 from fedcore.origin import Origin
-from fedcore.plan import RunPlan, check_settings
+from fedcore.plan import RunPlan
 from fedcore.questions import REGISTRATION
 from fedcore.refs import Ref
 from fedcore.store import BlobAltered, BlobMissing, Store

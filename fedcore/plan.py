@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from fedcore.config import RunConfig, make_config
+from fedcore.config_and_data import check_settings
 from fedcore.data.dataset import Dataset
 from fedcore.decisions import Decision, dropped
 from fedcore.federation import CENTRAL, Federation, share_out
 from fedcore.global_model import GlobalModel
 from fedcore.jobs import ClientJob, JobKind
 from fedcore.models.build import build_model
-from fedcore.models.preprocess import TablePreprocess, preprocess_for
+from fedcore.models.preprocess import preprocess_for
 from fedcore.models.state import trainable_state
 from fedcore.numerics import code_digest, numerics
 from fedcore.origin import Origin
 from fedcore.partition.partition import Partition
 from fedcore.refs import Ref
+from fedcore.standardise import standardisers
 from fedcore.store import Store
 from fedcore.strategies.algorithm import Algorithm
-from fedcore.task import Task, TaskKind
+from fedcore.task import Task
 from fedcore.training.class_weights import balanced_weights
 from fedcore.training.device import available_devices, choose_device
 
@@ -215,7 +217,11 @@ def prepare(config: RunConfig, dataset: Dataset, partition: Partition, store: St
     check_settings(
         config, dataset.name, dataset.task, partition.clients, dataset.splits, dataset.is_image
     )
-    scaling = {} if dataset.is_image else standardisers(config, dataset, partition)
+    scaling = (
+        {}
+        if dataset.is_image
+        else standardisers(config.preprocessing.standardise, dataset, partition)
+    )
     federation = share_out(dataset, partition, store, scaling)
     device, warning = choose_device(config.training.device, available_devices())
     preprocess = preprocess_for(config.model, dataset.features)
@@ -255,91 +261,6 @@ def prepare(config: RunConfig, dataset: Dataset, partition: Partition, store: St
         identity,
         (warning,) if warning else (),
     )
-
-
-def check_settings(
-    config: RunConfig,
-    name: str,
-    task: Task,
-    clients: Sequence[str],
-    splits: Collection[str],
-    is_image: bool,
-) -> None:
-    """Refuses settings that cannot work on this data.
-
-    Args:
-      name: of the data set.
-      clients: ids of all clients.
-      splits: that the data set has.
-      is_image: whether inputs are images.
-
-    Raises:
-      ValueError: naming the setting, its value, the rule and what would work.
-    """
-    rounds, choose, approvals = config.rounds, config.evaluation.choose, config.approvals
-    unknown = sorted(set(rounds.exclude_clients) - set(clients))
-    if unknown:
-        raise ValueError(
-            f"rounds.exclude_clients names {unknown}; the clients are {list(clients)}."
-        )
-    asked = len(clients) - len(rounds.exclude_clients)
-    cohort = getattr(config.participation, "cohort_size", asked)
-    if cohort > asked:
-        raise ValueError(
-            f"participation.cohort_size={cohort} is more than the {asked} clients of this run."
-        )
-    if rounds.min_clients > cohort:
-        raise ValueError(
-            f"rounds.min_clients={rounds.min_clients} is more than the {cohort} clients that a "
-            "round of this run asks."
-        )
-    if config.training.augmentation.kind != "none" and not is_image:
-        raise ValueError(
-            f"training.augmentation.kind={config.training.augmentation.kind!r} changes images; "
-            f"{name} is a table. Set it to none."
-        )
-    is_regression = task.kind is TaskKind.REGRESSION
-    if config.training.class_weights != "none" and is_regression:
-        raise ValueError("training.class_weights needs classes; a regression task has none.")
-    wanted = {f"evaluation.choose={choose!r}": choose}
-    wanted |= {f"approvals.quality metric={one.metric!r}": one.metric for one in approvals.quality}
-    for what, metric in wanted.items():
-        if metric in ("accuracy", "auc", "balanced_accuracy") if is_regression else metric == "r2":
-            raise ValueError(f"{what} is not measured in a {task.kind.value} task.")
-    if not {"val"} & {*config.evaluation.splits} & {*splits}:
-        has = f"{name} has {sorted(splits)} and evaluation.splits is {[*config.evaluation.splits]}."
-        if choose != "last":
-            raise ValueError(
-                f"evaluation.choose={choose!r} needs a validation split; {has} "
-                "Set evaluation.choose: last."
-            )
-        if approvals.quality:
-            raise ValueError(f"approvals.quality needs a validation split; {has} Leave it empty.")
-
-
-def standardisers(
-    config: RunConfig, dataset: Dataset, partition: Partition
-) -> dict[str, TablePreprocess]:
-    """Client id (and ``_central``) -> scaling of a table by training rows.
-
-    ``client``: each by its own rows, ``_central`` (samples of no known client) by all clients'.
-    ``federation``: everyone by all clients' rows. ``none``: no scaling. A column without spread
-    is only centred.
-    """
-    inputs = dataset.splits["train"].inputs
-    held = partition.indices["train"]
-
-    def scaling(rows: np.ndarray) -> TablePreprocess:
-        values = inputs[rows].astype(np.float64)
-        std = (float(v) or 1.0 for v in values.std(axis=0))
-        return TablePreprocess(tuple(float(v) for v in values.mean(axis=0)), tuple(std))
-
-    scope = config.preprocessing.standardise
-    if scope == "none":
-        return dict.fromkeys((*partition.clients, CENTRAL), TablePreprocess())
-    shared = scaling(np.sort(np.concatenate([held[client] for client in partition.clients])))
-    each = {c: scaling(held[c]) if scope == "client" else shared for c in partition.clients}
-    return {CENTRAL: shared, **each}
 
 
 def _model_json(model: GlobalModel) -> dict[str, Any]:

@@ -12,8 +12,7 @@ import os
 import random
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -147,8 +146,8 @@ def _work(config: RunConfig, folder: Path, kill: dict[str, int]) -> dict[str, An
     store = Store(folder / "store")
     engine = InProcessEngine(store, folder / "cache")
     passed: Counter[str] = Counter()
-    with _watched(passed, kill, folder / "trained"):
-        _, result = run_federated(config, store=store, engine=engine, run_id="run")
+    _watch(passed, kill, folder / "trained")
+    _, result = run_federated(config, store=store, engine=engine, run_id="run")
     wanted = [row["job"] for record in result.records for row in record.outcomes.values()]
     return {
         "digest": result.final_digest,
@@ -158,9 +157,11 @@ def _work(config: RunConfig, folder: Path, kill: dict[str, int]) -> dict[str, An
     }
 
 
-@contextmanager
-def _watched(passed: Counter[str], kill: dict[str, int], trained: Path) -> Iterator[None]:
-    """Count how often each point is passed, note finished trainings, and die where asked."""
+def _watch(passed: Counter[str], kill: dict[str, int], trained: Path) -> None:
+    """From now on count how often each point is passed, note finished trainings, die where asked.
+
+    For the rest of this process's life: it was forked for one run.
+    """
 
     def at(point: str) -> None:
         passed[point] += 1
@@ -180,7 +181,6 @@ def _watched(passed: Counter[str], kill: dict[str, int], trained: Path) -> Itera
     memo.remember = remembered  # type: ignore[assignment]
     for point, (module, name, is_after) in POINTS.items():
         _wrap(module, name, is_after, point, at)
-    yield
 
 
 def _wrap(module: str, name: str, is_after: bool, point: str, at: Callable[[str], None]) -> None:

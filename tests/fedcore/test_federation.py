@@ -10,7 +10,7 @@ from fedcore.data.dataset import Dataset, Split
 from fedcore.data.materialise import get_dataset, put_dataset
 from fedcore.federation import CENTRAL, Federation, share_out
 from fedcore.partition.make import make_partition
-from fedcore.plan import standardisers
+from fedcore.standardise import standardisers
 from fedcore.store import Store
 from fedcore.task import Task, TaskKind
 
@@ -38,7 +38,7 @@ def shared(store, scope, dataset=None):
         {"partition": {"kind": "by_owner"}, "preprocessing": {"standardise": scope}}
     )
     partition = make_partition(dataset, config.partition, 0)
-    scaling = standardisers(config, dataset, partition)
+    scaling = standardisers(config.preprocessing.standardise, dataset, partition)
     return dataset, share_out(dataset, partition, store, scaling), scaling
 
 
