@@ -17,8 +17,6 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import psutil
-
 from benchmarks.chaos.control import Control
 from benchmarks.report import write_report
 from deployments.registration import register
@@ -103,7 +101,7 @@ def controls(stack: Stack, seed: int, measured: Measured) -> None:
     until(lambda: log.history(run_id, types=[EventType.CLIENT_UPDATE_UPLOADED]))
     begun = time.monotonic()
     control.set_state(run_id, {"type": "PAUSED", "name": "Suspended", **RESCHEDULE})
-    until(lambda: not working(run_id))
+    until(lambda: not working(stack, run_id))
     measured.add("pause to no process", begun)
     tasks, begun = len(control.tasks(run_id)), time.monotonic()
     control.resume(run_id)
@@ -113,7 +111,7 @@ def controls(stack: Stack, seed: int, measured: Measured) -> None:
     until(lambda: len(log.history(run_id, types=[EventType.CLIENT_UPDATE_UPLOADED])) > done)
     begun = time.monotonic()
     control.set_state(run_id, {"type": "CANCELLING", "name": "Cancelling"})
-    until(lambda: not working(run_id))
+    until(lambda: not working(stack, run_id))
     measured.add("cancel to no process", begun)
     until(lambda: control.state(run_id) == "Cancelled")
     tasks, begun = len(control.tasks(run_id)), time.monotonic()
@@ -210,9 +208,9 @@ def queued(stack: Stack, count: int) -> dict[str, Any]:
     }
 
 
-def working(run_id: str) -> bool:
+def working(stack: Stack, run_id: str) -> bool:
     """Whether a process on this machine works for the run."""
-    return run_id in processes_of_runs(psutil.process_iter())
+    return run_id in processes_of_runs(stack.home)
 
 
 def until(holds: Callable[[], Any], seconds: float = PATIENCE_SECONDS) -> None:

@@ -27,6 +27,8 @@ LOST = (
     f"No sign of life for {SILENCE.seconds} seconds, and its process is gone. Finished client "
     "tasks are kept: press Retry, and the run goes on where it was."
 )
+# Begins what a worker says of the runs that it found without one.
+GONE = "Its worker had ended without it"
 RUN = {"prefect.resource.id": "prefect.flow-run.*"}
 OURS = {"prefect.resource.id": f"prefect.tag.{TAG}", "prefect.resource.role": "tag"}
 AUDIT = "*DataAuditFailed: *"
@@ -69,8 +71,16 @@ def automations(alerts: UUID) -> tuple[AutomationCore, ...]:
             {"prefect.flow-run.Crashed"},
             RUN,
             subject="Run crashed: {{ flow_run.name }}",
-            body=f"{why}\n\nUnless it was started again by itself, Retry goes on where it was. "
-            f"{WHERE}",
+            body=f"{why}\n\nRetry goes on where it was. {WHERE}",
+        ),
+        _alert(
+            alerts,
+            "Fedloom: run started again",
+            "A run's worker ended without it (a kill, a power cut); the next one took it up.",
+            {"prefect.flow-run.AwaitingRetry"},
+            {**RUN, "prefect.state-message": f"{GONE}*"},
+            subject="Run started again: {{ flow_run.name }}",
+            body=f"{why}\n\nThere is nothing to do. {WHERE}",
         ),
         _alert(
             alerts,

@@ -1,4 +1,5 @@
-"""The queue of training runs: one at a time, so that two never share a site by accident.
+"""The queue of training runs: one at a time, so that two never share a site by accident; and the
+pool, which gives an audit a place beside it.
 
 In a simulation this machine is every site, so the limit is the machine's: a second run waits in the
 queue ('Late') and starts by itself when the first has ended, in the order in which they were asked
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 TRAINING = "training"
 AT_ONCE = 1
+RUNS_OF_POOL = 2
 # Also the mark by which the next deploy knows that the limit was set once: it is the operator's.
 DESCRIPTION = (
     "Training runs, one at a time on this machine: two runs never share a site. Who wants more at "
@@ -29,16 +31,15 @@ DESCRIPTION = (
 )
 
 
-def ensure_training_queue(client: SyncPrefectClient, pool: str = POOL) -> None:
-    """The pool's queue with its limit; one that has its description already keeps its limit."""
+def ensure_limits(client: SyncPrefectClient, pool: str = POOL) -> None:
+    """The pool's queue and both limits; where the queue has its description they stay."""
+    from prefect.client.schemas.actions import WorkPoolUpdate
     from prefect.exceptions import ObjectNotFound
 
     try:
         queue = client.read_work_queue_by_name(TRAINING, work_pool_name=pool)
     except ObjectNotFound:
-        client.create_work_queue(
-            TRAINING, description=DESCRIPTION, concurrency_limit=AT_ONCE, work_pool_name=pool
-        )
-        return
-    if not queue.description:  # made by `prefect deploy --all`
+        queue = client.create_work_queue(TRAINING, work_pool_name=pool)
+    if not queue.description:  # made here, or by `prefect deploy --all`
+        client.update_work_pool(pool, WorkPoolUpdate(concurrency_limit=RUNS_OF_POOL))
         client.update_work_queue(queue.id, description=DESCRIPTION, concurrency_limit=AT_ONCE)

@@ -48,11 +48,11 @@ def register(stack: Stack) -> None:
     from prefect.exceptions import PrefectHTTPStatusError
 
     from deployments.automations import register_automations
-    from deployments.queues import ensure_training_queue
+    from deployments.queues import ensure_limits
 
     try:
         with _server_of(stack), get_client(sync_client=True) as client:
-            ensure_training_queue(client)
+            ensure_limits(client)
             _register_deployments(client)
             register_automations(client)
     except PrefectHTTPStatusError as error:

@@ -143,11 +143,9 @@ def see_message(page: Browser) -> None:
         page.click("See More")
 
 
-def until_quiet(run: str) -> None:
+def until_quiet(stack: Stack, run: str) -> None:
     """Until no process works for the run."""
-    import psutil
-
     from deployments.stack.recovery import processes_of_runs
 
-    while run in processes_of_runs(psutil.process_iter()):
+    while run in processes_of_runs(stack.home):
         time.sleep(0.5)

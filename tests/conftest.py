@@ -18,6 +18,20 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.xdist_group("stack"))
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item):
+    """A failed test of the stack shows what its servers said last."""
+    report = yield
+    stack = item.funcargs.get("stack") if hasattr(item, "funcargs") else None
+    if report.failed and stack is not None:
+        from deployments.stack.supervision import last_lines, log_path
+
+        for service in ("supervisord", "prefect", "worker"):
+            lines = last_lines(log_path(stack.home, service), 25)
+            report.sections.append((f"the end of {service}'s log", lines))
+    return report
+
+
 @pytest.fixture(scope="session")
 def fedloom_data() -> Path:
     """The folder of real data sets, or a skip that says so."""
@@ -34,6 +48,6 @@ def stack(tmp_path_factory):
 
     home = tmp_path_factory.mktemp("home")
     try:
-        yield bring_up(home)
+        yield bring_up(home, tell=lambda line: None)
     finally:
         bring_down(home)

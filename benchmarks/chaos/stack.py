@@ -65,18 +65,32 @@ STAGES: dict[str, Callable[[Event], bool]] = {
 }
 
 
+# What a process that takes a run over tells when it is behind what was finished before.
+NEW_WORK = {
+    EventType.CLIENT_TRAIN_STARTED,
+    EventType.AGGREGATION_STARTED,
+    EventType.ROUND_COMPLETED,
+    EventType.RUN_STOPPED,
+}
+# These stages need no training process: there is none to kill.
+WITHOUT_CLIENTS = {"audit", "partition"}
+
+
 @dataclass
 class Kill:
     """One kill.
 
     Attributes:
       stage, target: when and what.
+      processes: so many were killed; 0 when the run had none of the kind any more.
       by_itself: the run went on without anybody's Retry.
-      seconds: from the kill to the next event of the run; None when nothing had to start again.
+      seconds: from the restart (of the stack, by the Retry, or the kill itself where the run went
+        on by itself) to the first new task of the run; None when nothing had to start again.
     """
 
     stage: str
     target: str
+    processes: int = 0
     by_itself: bool = True
     seconds: float | None = None
 
@@ -162,11 +176,12 @@ def _await(
 def _kill_and_recover(
     stack: Stack, control: Control, log: EventLog, run_id: str, stage: str, target: str
 ) -> Kill:
-    kill = Kill(stage, target)
     history = log.history(run_id)
     last = history[-1].event_id if history else ""
     victims = list(_victims(stack, run_id, target))
-    killed = time.monotonic()
+    kill, killed = Kill(stage, target, len(victims)), time.monotonic()
+    if not victims:
+        return kill
     for process in victims:
         try:
             process.kill()
@@ -177,9 +192,7 @@ def _kill_and_recover(
     if target == "everything":
         bring_up(stack.home, tell=lambda line: None)
         killed = time.monotonic()  # the issue counts from the restart
-    while not log.history(run_id, after=last, limit=1) or (
-        restarts_run and not _resumed(log, run_id, last)
-    ):
+    while not _has_new_work(log, run_id, last, restarts_run):
         state = control.state(run_id)
         if state in {"Failed", "Crashed"}:
             time.sleep(1.0)  # somebody reads it, then presses Retry
@@ -194,16 +207,21 @@ def _kill_and_recover(
     return kill
 
 
-def _resumed(log: EventLog, run_id: str, after: str) -> bool:
-    """Whether a new process of the run has begun to work."""
+def _has_new_work(log: EventLog, run_id: str, after: str, restarts_run: bool) -> bool:
+    """Whether the run goes on: by a task of its new process, or by any event where it has no new
+    one."""
+    events = log.history(run_id, after=after)
+    if not restarts_run:
+        return bool(events)
     began = {EventType.RUN_RESUMED, EventType.RUN_REQUESTED}
-    return any(event.type in began for event in log.history(run_id, after=after))
+    start = next((n for n, event in enumerate(events) if event.type in began), len(events))
+    return any(event.type in NEW_WORK or _stage("registration")(event) for event in events[start:])
 
 
 def _victims(stack: Stack, run_id: str, target: str) -> Iterator[psutil.Process]:
     from deployments.stack.supervision import service_states
 
-    family = processes_of_runs(psutil.process_iter()).get(run_id, [])
+    family = processes_of_runs(stack.home).get(run_id, [])
     states = service_states(stack.home)
     if target == "client":
         yield from (one for one in family if "fedcore.training.worker" in one.cmdline())

@@ -18,11 +18,12 @@ def write_summary(
 ) -> None:
     """``chaos.md`` and ``chaos.json``."""
     trials = [*core, *stacked]
-    kills = [kill for trial in stacked for kill in trial.kills]
+    kills = [kill for trial in stacked for kill in trial.kills if kill.processes]
     inside = [point for trial in core for point in trial.kills]
     facts = {
         "runs": len(trials),
         "kills": len(kills) + len(inside),
+        "kills_that_found_no_process": sum(len(t.kills) for t in stacked) - len(kills),
         "runs_with_the_undisturbed_final_digest": sum(t.digest == t.expected for t in trials),
         "runs_without_any_problem": sum(not t.problems for t in trials),
         "rounds_committed": sum(t.rounds[0] for t in trials),
@@ -33,8 +34,8 @@ def write_summary(
         ),
         "runs_with_other_than_one_version": sum(t.versions != 1 for t in stacked),
         "kills_that_needed_a_retry": sum(not kill.by_itself for kill in kills),
-        "median_seconds_to_first_work": median(_seconds(kills)) if _seconds(kills) else None,
-        "slowest_seconds_to_first_work": max(_seconds(kills), default=None),
+        "median_seconds_to_first_new_task": median(_seconds(kills)) if _seconds(kills) else None,
+        "slowest_seconds_to_first_new_task": max(_seconds(kills), default=None),
     }
     body = [
         "A run is killed with SIGKILL again and again, always goes on, and ends with the final "
@@ -45,8 +46,9 @@ def write_summary(
         _table(["what", "seen"], [[k.replace("_", " "), v] for k, v in facts.items()]),
         "## Kills of processes, by stage" if kills else "",
         _grid(kills) if kills else "",
-        "Seconds to first work: from the restart (of the stack, or the Retry, or the kill where "
-        "the run went on by itself) to the first event of the run's new process.",
+        "Seconds to the first new task: from the restart (of the stack, or the Retry, or the kill "
+        "where the run went on by itself) to the first client training, aggregation or later step "
+        "of the run's new process; after a kill during the audit they hold the whole audit.",
         "## Kills inside fedcore",
         _table(
             ["point", "kills"],

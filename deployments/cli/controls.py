@@ -12,6 +12,7 @@ from deployments.cli.screen import fail, out, reasons_for
 from deployments.cli.stack import require_up
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from uuid import UUID
 
     from prefect.client.orchestration import SyncPrefectClient
@@ -62,7 +63,7 @@ def _ask(run: str, wanted: Literal["Suspended", "Cancelling"], wait: bool, told:
             reason = getattr(answer.details, "reason", None) or answer.status.value
             fail(f"{flow_run.name} is {_state_name(flow_run)}; nothing was changed. {reason}")
         if wait:
-            _wait_until_quiet(client, flow_run.id)
+            _wait_until_quiet(client, flow_run.id, stack.home)
     out.print(f"{flow_run.name}: {told.format(str(flow_run.id)[:8])}", soft_wrap=True)
     out.print(stack.flow_run_url(str(flow_run.id)), soft_wrap=True)
 
@@ -71,15 +72,13 @@ def _state_name(flow_run: FlowRun) -> str:
     return str(flow_run.state_name or "new").lower()
 
 
-def _wait_until_quiet(client: SyncPrefectClient, flow_run_id: UUID) -> None:
+def _wait_until_quiet(client: SyncPrefectClient, flow_run_id: UUID, home: Path) -> None:
     """Until the server says what was asked and no process on this machine works for the run."""
-    import psutil
-
     from deployments.stack.recovery import processes_of_runs
 
     while True:
         state = client.read_flow_run(flow_run_id).state
         is_settled = state is not None and (state.is_paused() or state.is_final())
-        if is_settled and str(flow_run_id) not in processes_of_runs(psutil.process_iter()):
+        if is_settled and str(flow_run_id) not in processes_of_runs(home):
             return
         time.sleep(POLL_SECONDS)

@@ -13,7 +13,7 @@ from rich.live import Live
 
 from deployments.cli.eta import planned_seconds, remaining_seconds
 from deployments.cli.progress import narrate, render
-from deployments.cli.screen import out
+from deployments.cli.screen import err, out
 from deployments.stack.credentials import authorization
 from deployments.stack.stack import Stack, StackError
 from fedcore.snapshot import Snapshot, advance
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 POLL_SECONDS = 0.5
+# A server that starts again, or a disk that writes for a minute, is no reason to look away.
+SILENCE_SECONDS = 180.0
 # A worker asks for work every 2 s and needs some seconds to start a process.
 LONG_WAIT_SECONDS = 60.0
 
@@ -51,11 +53,16 @@ class FlowRun:
         return text or "Prefect gives no reason; see the run's logs."
 
 
+class ServerSilent(StackError):
+    """Prefect's server does not answer."""
+
+
 def read_flow_run(stack: Stack, flow_run_id: str) -> FlowRun:
     """The flow run, now.
 
     Raises:
-      StackError: the server does not answer or does not know it.
+      ServerSilent: the server does not answer.
+      StackError: it does not know the run.
     """
     try:
         answer = httpx.get(
@@ -65,7 +72,7 @@ def read_flow_run(stack: Stack, flow_run_id: str) -> FlowRun:
             trust_env=False,
         )
     except httpx.HTTPError as error:
-        raise StackError(
+        raise ServerSilent(
             f"Prefect at {stack.prefect_ui_url} does not answer ({error!r}). `fedloom stack status`"
         ) from error
     if not answer.is_success:
@@ -85,17 +92,20 @@ def read_flow_run(stack: Stack, flow_run_id: str) -> FlowRun:
 
 
 def watch(stack: Stack, flow_run_id: str) -> Iterator[tuple[FlowRun, list[Event]]]:
-    """The run and its new events, again and again, until it ended.
+    """The run and its new events, again and again, until it ended; a server that falls silent for
+    some minutes is waited for.
 
     Raises:
+      ServerSilent: it did not come back.
       EventLogUnavailable: the log cannot be read.
     """
     from deployments.cli.events import bring_in
     from tasks import home
 
     log, after = home.event_log(stack.home), ""
+    run = read_flow_run(stack, flow_run_id)
+    heard, is_silent = time.monotonic(), False
     while True:
-        run = read_flow_run(stack, flow_run_id)
         # After the state: the last events of a run that ended are there.
         if run.is_final:
             bring_in(log, home.spool(stack.home))
@@ -105,6 +115,15 @@ def watch(stack: Stack, flow_run_id: str) -> Iterator[tuple[FlowRun, list[Event]
         if run.is_final:
             return
         time.sleep(POLL_SECONDS)
+        try:
+            run = read_flow_run(stack, flow_run_id)
+            heard, is_silent = time.monotonic(), False
+        except ServerSilent as silence:
+            if time.monotonic() - heard > SILENCE_SECONDS:
+                raise
+            if not is_silent:
+                err.print(f"{silence} Waiting for it; the run itself goes on.", soft_wrap=True)
+            is_silent = True
 
 
 def follow_run(stack: Stack, flow_run_id: str) -> tuple[FlowRun, Snapshot]:

@@ -232,11 +232,7 @@ def conclude(stack: Stack, flow_run_id: str) -> None:
     except KeyboardInterrupt:
         out.print("\nThe run goes on without this display.")
         out.print(f"Follow   fedloom follow {flow_run_id}")
-        out.print(
-            f"Cancel   PREFECT_API_URL={stack.prefect_api_url} "
-            f"prefect flow-run cancel {flow_run_id}",
-            soft_wrap=True,
-        )
+        out.print(f"Cancel   fedloom cancel {flow_run_id}")
         raise typer.Exit(130) from None
     if progress.lines and out.is_terminal:
         out.print(rounds_table(progress.lines))

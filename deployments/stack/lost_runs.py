@@ -12,7 +12,6 @@ import asyncio
 from typing import Any
 
 import prefect.server.models  # noqa: F401 - before the rules, which import it half-way
-import psutil
 from prefect.server.orchestration.rules import (
     ALL_ORCHESTRATION_STATES,
     FlowRunOrchestrationRule,
@@ -22,6 +21,7 @@ from prefect.server.schemas.states import State, StateType
 
 from deployments.automations import LOST
 from deployments.stack.recovery import processes_of_runs
+from deployments.stack.stack import stack_home
 
 NEEDS_A_PROCESS = {StateType.RUNNING, StateType.CANCELLING}
 
@@ -48,10 +48,7 @@ class OnlyLostRunsAreMarked(FlowRunOrchestrationRule):
             name = initial_state.name if initial_state else "new"
             await self.abort_transition(f"Nothing is lost: the run is {name}.")
             return
-        family = (await asyncio.to_thread(_processes)).get(str(context.run.id))
+        working = await asyncio.to_thread(processes_of_runs, stack_home())
+        family = working.get(str(context.run.id))
         if family:
             await self.abort_transition(f"Nothing is lost: process {family[0].pid} works for it.")
-
-
-def _processes() -> dict[str, list[psutil.Process]]:
-    return processes_of_runs(psutil.process_iter())

@@ -10,8 +10,8 @@ The pool is this machine's own; another machine's worker has a pool or queue of 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -27,6 +27,7 @@ from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.states import AwaitingRetry, Cancelled, Crashed
 
+from deployments.automations import GONE
 from deployments.stack import processes
 from deployments.stack.stack import stack_home
 
@@ -34,7 +35,6 @@ from deployments.stack.stack import stack_home
 MOST_STARTS = 5
 PAGE = 200
 
-GONE = "Its worker had ended without it"
 SECONDS_TO_END = 5.0
 
 
@@ -60,7 +60,7 @@ def recover(pool: str) -> list[Settled]:
     Args:
       pool: name of the work pool whose runs start on this machine.
     """
-    left = processes_of_runs(psutil.process_iter())
+    left = processes_of_runs(stack_home())
     settled = []
     with get_client(sync_client=True) as client:
         for run in _under_way(client, pool):
@@ -73,18 +73,19 @@ def recover(pool: str) -> list[Settled]:
     return settled
 
 
-def processes_of_runs(running: Iterable[psutil.Process]) -> dict[str, list[psutil.Process]]:
-    """Flow run id -> its processes; Prefect names the run in their environment.
+def processes_of_runs(home: Path) -> dict[str, list[psutil.Process]]:
+    """Flow run id -> its processes on this machine; Prefect names the run in their environment.
 
-    A run of the same id in another home is a backup's: none of this stack's business.
+    Args:
+      home: folder of the stack that started them. A run of the same id in another home is a
+        backup's: none of this stack's business.
     """
-    home = str(stack_home())
     found: dict[str, list[psutil.Process]] = {}
-    for process in running:
+    for process in psutil.process_iter():
         try:
             seen = process.environ()
             run_id = seen.get("PREFECT__FLOW_RUN_ID")
-            is_ours = seen.get("FEDLOOM_HOME") == home
+            is_ours = seen.get("FEDLOOM_HOME") == str(home)
             if run_id and is_ours and process.status() != psutil.STATUS_ZOMBIE:
                 found.setdefault(run_id, []).append(process)
         except psutil.Error:
@@ -128,7 +129,7 @@ def _start_again(client: SyncPrefectClient, run: FlowRun) -> str:
         message = f"{GONE}, after {run.run_count} starts. Look at its logs, then Retry."
         client.set_flow_run_state(run.id, Crashed(message=message), force=True)
         return "left"
-    client.set_flow_run_state(run.id, Crashed(message=f"{GONE}."), force=True)
+    # At one stroke: a worker that is killed here leaves the run to the next one.
     again = AwaitingRetry(message=f"{GONE}; it goes on where it was.")
     client.set_flow_run_state(run.id, again, force=True)
     return "starts again"

@@ -21,8 +21,6 @@ from deployments.stack.stack import (
     environment,
 )
 
-RUNS_AT_ONCE = 2
-
 
 @dataclass(frozen=True)
 class Service:
@@ -66,10 +64,11 @@ def services(stack: Stack) -> tuple[Service, ...]:
         *("--serve-artifacts", "--artifacts-destination", str(stack.home / "mlflow" / "artifacts")),
         *(("--app-name", "fedloom") if stack.auth else ()),
     )
+    # No --limit: with it, a Retry within a second of a run's end ends Prefect 3.8.8's worker
+    # (prefect/workers/base.py, _submit_scheduled_flow_runs). The pool has a limit instead.
     worker = (
         *(sys.executable, "-m", "deployments.stack.worker", POOL),
         *("--type", "process", "--name", "local", "--install-policy", "never"),
-        *("--limit", str(RUNS_AT_ONCE)),
     )
     has_own_postgres = stack.database == POSTGRES
     # With databases of their own to be made first, the servers wait for that.

@@ -95,7 +95,7 @@ def refusal(monkeypatch, before, message, running=()):
 
     monkeypatch.setattr(lost_runs.OnlyLostRunsAreMarked, "abort_transition", abort)
     family = {str(RUN): [SimpleNamespace(pid=7)]} if running else {}
-    monkeypatch.setattr(lost_runs, "_processes", lambda: family)
+    monkeypatch.setattr(lost_runs, "processes_of_runs", lambda home: family)
     context = SimpleNamespace(run=SimpleNamespace(id=RUN))
     rule = lost_runs.OnlyLostRunsAreMarked(context, before, StateType.CRASHED)
     proposed = State(type=StateType.CRASHED, message=message)

@@ -1,7 +1,11 @@
+from itertools import groupby
+
 import pytest
 from rich.console import Console
 
+from deployments.cli.following import FlowRun, ServerSilent, watch
 from deployments.cli.progress import narrate, plain_line, render, rounds_table
+from deployments.stack.stack import Stack
 from fedcore.snapshot import RoundLine, Snapshot
 
 FAILED = RoundLine(1, {"loss": 0.5}, 2.0, failed=("b: returned NaN",), trained=1)
@@ -45,3 +49,32 @@ def test_the_live_display_tells_stage_round_and_scores():
 )
 def test_a_log_tells_stages_and_finished_rounds(after, told):
     assert list(narrate(Snapshot(), after, 5.0)) == told
+
+
+def following(monkeypatch, tmp_path, answers, patience=60.0):
+    """What `watch` shows of a run when the server answers so."""
+
+    def read(stack, flow_run_id):
+        answer = answers.pop(0)
+        if answer is None:
+            raise ServerSilent("Prefect does not answer.")
+        return FlowRun("an-id", "a run", answer, answer.title(), "", 0.0)
+
+    monkeypatch.setattr("deployments.cli.following.read_flow_run", read)
+    monkeypatch.setattr("deployments.cli.following.POLL_SECONDS", 0)
+    monkeypatch.setattr("deployments.cli.following.SILENCE_SECONDS", patience)
+    return [run.state_type for run, _ in watch(Stack(tmp_path, 4200, 5000, {}), "an-id")]
+
+
+def test_a_server_that_is_silent_for_a_while_is_waited_for(monkeypatch, tmp_path, capsys):
+    answers = ["RUNNING", None, None, "RUNNING", None, "COMPLETED"]
+    seen = following(monkeypatch, tmp_path, answers)
+    assert [one for one, _ in groupby(seen)] == ["RUNNING", "COMPLETED"]
+    assert capsys.readouterr().err.count("Waiting for it") == 2
+
+
+def test_a_server_that_stays_silent_is_not(monkeypatch, tmp_path):
+    with pytest.raises(ServerSilent):
+        following(monkeypatch, tmp_path, ["RUNNING", None], patience=-1.0)
+    with pytest.raises(ServerSilent):
+        following(monkeypatch, tmp_path, [None])

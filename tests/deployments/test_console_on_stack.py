@@ -11,7 +11,7 @@ from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from deployments.alerts import read_alerts
-from deployments.queues import TRAINING, ensure_training_queue
+from deployments.queues import TRAINING, ensure_limits
 from deployments.registration import ensure_registered, register
 from fedcore.absences import STATUS
 
@@ -85,6 +85,28 @@ def test_another_deploy_leaves_what_the_operator_decided(stack, api):
         said(api.patch(queue, json={"concurrency_limit": 1}))
 
 
+def test_a_schedule_that_is_switched_on_makes_runs(stack, api):
+    ensure_registered(stack)
+    found = said(api.get("/deployments/name/train-federated/pneumoniamnist"))
+    place = f"/deployments/{found['id']}/schedules/{found['schedules'][0]['id']}"
+    mine = {
+        "deployments": {"id": {"any_": [found["id"]]}},
+        "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}},
+    }
+    said(api.patch(place, json={"active": True}))
+    try:
+        deadline = time.monotonic() + 60
+        while not (made := said(api.post("/flow_runs/filter", json=mine))):
+            assert time.monotonic() < deadline
+            time.sleep(0.3)
+    finally:
+        said(api.patch(place, json={"active": False}))
+    due = {datetime.fromisoformat(run["expected_start_time"]) for run in made}
+    assert {(time.hour, time.minute) for time in due} == {(2, 0)} and len(due) == len(made)
+    assert {run["parameters"]["data"]["name"] for run in made} == {"pneumoniamnist"}
+    assert said(api.post("/flow_runs/filter", json=mine)) == []  # switched off again
+
+
 def test_the_training_queue_gives_one_run_at_a_time(stack, api):
     """In a pool that no worker asks, as a worker would."""
     pool = f"trial-{uuid.uuid4()}"
@@ -93,8 +115,8 @@ def test_the_training_queue_gives_one_run_at_a_time(stack, api):
         get_client(sync_client=True) as client,
     ):
         client.create_work_pool(WorkPoolCreate(name=pool, type="process"))
-        ensure_training_queue(client, pool)
-        ensure_training_queue(client, pool)
+        ensure_limits(client, pool)
+        ensure_limits(client, pool)
     flow = said(api.post("/flows/", json={"name": "trial"}))["id"]
     place = {"flow_id": flow, "work_pool_name": pool, "work_queue_name": TRAINING}
     runs = [
