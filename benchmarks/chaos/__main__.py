@@ -92,7 +92,10 @@ def stack_plans(kills: int, seed: int) -> list[list[tuple[str, str]]]:
 
 def tell(what: str, kills: list[Any], problems: list[str]) -> None:
     """One line of progress."""
-    print(f"{what}: {len(kills)} kills ({', '.join(map(str, kills))}): {problems or 'well'}")
+    print(
+        f"{what}: {len(kills)} kills ({', '.join(map(str, kills))}): {problems or 'well'}",
+        flush=True,
+    )
 
 
 def _quiet(line: str) -> None:

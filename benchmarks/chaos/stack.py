@@ -22,7 +22,7 @@ import psutil
 from benchmarks.chaos.control import Control
 from deployments.stack.lifecycle import bring_up
 from deployments.stack.recovery import processes_of_runs
-from deployments.stack.stack import Stack
+from deployments.stack.stack import Stack, read_stack
 from fedcore.chain import Chain
 from fedcore.config import RunConfig, make_config
 from fedcore.engines.in_process import InProcessEngine
@@ -230,7 +230,8 @@ def _victims(stack: Stack, run_id: str, target: str) -> Iterator[psutil.Process]
     elif target in SERVICES:
         yield psutil.Process(states[target]["pid"])
     else:  # the supervisor first, so that it starts nothing again
-        keeper = psutil.Process(stack.processes["supervisord"].pid)
+        now = read_stack(stack.home) or stack  # a power cut before this one left another
+        keeper = psutil.Process(now.processes["supervisord"].pid)
         yield keeper
         yield from keeper.children(recursive=True)
         yield from family
