@@ -55,7 +55,7 @@ def stack_trials(kills: int, seed: int) -> list[StackTrial]:
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         try:
-            register(bring_up(home))
+            register(bring_up(home, tell=_quiet))
             plans = stack_plans(kills, seed)
             while plans:
                 # Ports stay, processes change: a power cut starts all of them anew.
