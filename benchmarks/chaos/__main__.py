@@ -1,6 +1,6 @@
 """``make chaos``: seeded kills over every process and every stage, and a report of the outcome.
 
-python -m benchmarks.chaos --core 36 --stack 42 --seed 0 --reports benchmarks/reports
+python -m benchmarks.chaos --core 36 --stack 40 --postgres 8 --seed 0 --reports benchmarks/reports
 """
 
 from __future__ import annotations
@@ -26,12 +26,16 @@ def main() -> None:
     """Runs both trials and writes ``chaos.md`` and ``chaos.json``."""
     words = argparse.ArgumentParser(description=__doc__)
     words.add_argument("--core", type=int, default=36, help="kills inside fedcore")
-    words.add_argument("--stack", type=int, default=42, help="kills of a stack's processes")
+    words.add_argument("--stack", type=int, default=40, help="kills of a stack's processes")
+    words.add_argument("--postgres", type=int, default=8, help="kills of a stack on PostgreSQL")
     words.add_argument("--seed", type=int, default=0)
     words.add_argument("--reports", type=Path, default=Path("benchmarks/reports"))
     args = words.parse_args()
     core = core_trials(args.core, args.seed)
-    stacked = stack_trials(args.stack, args.seed) if args.stack else []
+    stacked = stack_trials(stack_plans(args.stack, args.seed), args.seed)
+    servers = ("prefect", "postgres", "everything")
+    plans = stack_plans(args.postgres, args.seed, servers)
+    stacked += stack_trials(plans, args.seed + len(stacked), "postgres")
     write_summary(args.reports, core, stacked, vars(args) | {"reports": ""})
 
 
@@ -46,35 +50,42 @@ def core_trials(kills: int, seed: int) -> list[CoreTrial]:
     return trials
 
 
-def stack_trials(kills: int, seed: int) -> list[StackTrial]:
-    """Runs of a deployment on a stack of its own, under kills of its processes."""
+def stack_trials(
+    plans: list[list[tuple[str, str]]], seed: int, database: str = "sqlite"
+) -> list[StackTrial]:
+    """Runs of a deployment on a stack of its own, each under the kills of a plan."""
     from deployments.registration import register
     from deployments.stack.lifecycle import bring_down, bring_up
+    from deployments.stack.options import Options
 
     trials: list[StackTrial] = []
+    if not plans:
+        return trials
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         try:
-            register(bring_up(home, tell=_quiet))
-            plans = stack_plans(kills, seed)
-            while plans:
+            register(bring_up(home, options=Options(database=database), tell=_quiet))
+            for number, plan in enumerate(plans):
                 # Ports stay, processes change: a power cut starts all of them anew.
-                stack, number = bring_up(home, tell=_quiet), len(trials)
-                trials.append(trial := stack_trial(stack, seed + number, plans.pop(0)))
+                trials.append(
+                    trial := stack_trial(bring_up(home, tell=_quiet), seed + number, plan)
+                )
                 told = [f"{kill.target} at {kill.stage}" for kill in trial.kills if kill.processes]
-                tell(f"stack run {number + 1}", told, trial.problems)
+                tell(f"{database} run {number + 1}", told, trial.problems)
         finally:
             bring_down(home)
     return trials
 
 
-def stack_plans(kills: int, seed: int) -> list[list[tuple[str, str]]]:
-    """Every stage with every process, as far as ``kills`` goes, in runs of some kills each."""
+def stack_plans(
+    kills: int, seed: int, targets: tuple[str, ...] = TARGETS
+) -> list[list[tuple[str, str]]]:
+    """Every stage with every target, as far as ``kills`` goes, in runs of some kills each."""
     draw = random.Random(seed)
     pairs = [
         (stage, target)
         for stage in STAGES
-        for target in TARGETS
+        for target in targets
         if not (stage in WITHOUT_CLIENTS and target == "client")
     ]
     draw.shuffle(pairs)

@@ -30,9 +30,10 @@ from fedcore.event_log import EventLog
 from fedcore.events import Event, EventType
 from fedcore.run import run_federated
 from fedcore.store import Store
+from tasks.home import event_log
 
 TARGETS = ("client", "flow", "worker", "prefect", "mlflow", "everything")
-SERVICES = {"worker", "prefect", "mlflow"}
+SERVICES = {"worker", "prefect", "mlflow", "postgres"}
 CONFIG = {
     "name": "custom",
     "data": {"kind": "digits"},
@@ -100,10 +101,12 @@ class StackTrial:
     """One run of a deployment under kills; attributes as :class:`benchmarks.chaos.core.CoreTrial`.
 
     Attributes:
+      database: of the stack.
       versions: model versions that the run left.
     """
 
     seed: int
+    database: str = "sqlite"
     kills: list[Kill] = field(default_factory=list)
     state: str = ""
     digest: str = ""
@@ -133,10 +136,10 @@ def stack_trial(stack: Stack, seed: int, plan: list[tuple[str, str]]) -> StackTr
     """
     draw = random.Random(seed)
     config = make_config({**CONFIG, "seed": seed})
-    trial = StackTrial(seed, expected=undisturbed(config))
+    trial = StackTrial(seed, stack.database, expected=undisturbed(config))
     control = Control(stack)
     run_id = control.start("train-federated/custom", config.model_dump(mode="json"))
-    log = EventLog(f"sqlite:///{stack.home / 'events.db'}")
+    log = event_log(stack.home)
     seen = ""
     for stage, target in plan:
         seen = _await(log, run_id, seen, STAGES[stage], control)
@@ -228,7 +231,8 @@ def _victims(stack: Stack, run_id: str, target: str) -> Iterator[psutil.Process]
     elif target == "flow":
         yield from (one for one in family if "prefect.engine" in one.cmdline())
     elif target in SERVICES:
-        yield psutil.Process(states[target]["pid"])
+        if pid := states[target]["pid"]:  # else it is just being started
+            yield psutil.Process(pid)
     else:  # the supervisor first, so that it starts nothing again
         now = read_stack(stack.home) or stack  # a power cut before this one left another
         keeper = psutil.Process(now.processes["supervisord"].pid)

@@ -44,8 +44,11 @@ def write_summary(
         "run are killed when its events tell that a stage has begun; where the run then is Failed "
         "or Crashed, it gets one Retry.",
         _table(["what", "seen"], [[k.replace("_", " "), v] for k, v in facts.items()]),
-        "## Kills of processes, by stage" if kills else "",
-        _grid(kills) if kills else "",
+        *(
+            part
+            for database in dict.fromkeys(trial.database for trial in stacked)
+            for part in _grid(database, stacked)
+        ),
         "Seconds to the first new task: from the restart (of the stack, or the Retry, or the kill "
         "where the run went on by itself) to the first client training, aggregation or later step "
         "of the run's new process; after a kill during the audit they hold the whole audit.",
@@ -69,10 +72,12 @@ def _seconds(kills: Sequence[Kill]) -> list[float]:
     return [kill.seconds for kill in kills if kill.seconds is not None]
 
 
-def _grid(kills: Sequence[Kill]) -> str:
+def _grid(database: str, stacked: Sequence[StackTrial]) -> list[str]:
+    kills = [k for t in stacked if t.database == database for k in t.kills if k.processes]
     counts = Counter((kill.stage, kill.target) for kill in kills)
-    rows = [[stage, *(counts[stage, target] for target in TARGETS)] for stage in STAGES]
-    return _table(["stage", *TARGETS], rows)
+    targets = list(dict.fromkeys([*TARGETS, *(kill.target for kill in kills)]))
+    rows = [[stage, *(counts[stage, target] for target in targets)] for stage in STAGES]
+    return [f"## Kills of processes, by stage: {database}", _table(["stage", *targets], rows)]
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
