@@ -7,15 +7,17 @@ al., NeurIPS 2022, Fed-Heart-Disease; https://arxiv.org/abs/2210.04620), so that
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from fedcore.data.checksum import verify_md5
-from fedcore.data.dataset import Dataset, Split
+from fedcore.data.dataset import SPLITS, Dataset, Split
 from fedcore.data.encoding import TableEncoding, numbers
 from fedcore.data.files import find_or_download, search_folders
 from fedcore.data.splits import ValFraction, declared_sizes, hold_out
@@ -50,6 +52,8 @@ ENCODING = TableEncoding(
     missing="drop",
 )
 TRAIN_FRACTION, SPLIT_SEED = 0.66, 43
+
+HospitalName = Literal["cleveland", "hungary", "switzerland", "va"]
 
 
 @dataclass(frozen=True)
@@ -89,20 +93,38 @@ class HeartDisease(Settings, title="Heart disease"):
         default="drop", description="Rows with a missing value are left out, as FLamby does."
     )
     val_fraction: ValFraction = 0.0
-    download: bool = Field(
-        default=True, description="Fetch the four files (40 kB) where they are not found locally."
+    hospitals: tuple[HospitalName, ...] = Field(
+        default=("cleveland", "hungary", "switzerland", "va"),
+        min_length=1,
+        max_length=4,
+        description="Whose rows are loaded, in the published order whatever order is given: all "
+        "four hospitals', or a site's own. Files of the others are not looked for.",
     )
+    download: bool = Field(
+        default=True, description="Fetch the files (40 kB in all) that are not found locally."
+    )
+
+    @field_validator("hospitals")
+    @classmethod
+    def _in_published_order(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(names)) < len(names):
+            raise ValueError(f"hospitals={list(names)} names one twice; name each once.")
+        return tuple(hospital.owner for hospital in HOSPITALS if hospital.owner in names)
 
     def load(self, folder: Path | None = None) -> Dataset:
         """The data set from ``folder/heart``, or its publisher; owners are the hospitals.
+
+        Each hospital's rows and their split do not depend on which others are loaded.
 
         Raises:
           DataNotFound, ChecksumMismatch, ValueError: as all sources of files.
         """
         folders = search_folders(folder, "heart")
-        parts: dict[str, list[Split]] = {"train": [], "test": []}
+        task = Task(TaskKind.BINARY, ("no disease", "disease"))
+        parts: dict[str, list[Split]] = {}
         files = []
-        for hospital in HOSPITALS:
+        chosen = [hospital for hospital in HOSPITALS if hospital.owner in self.hospitals]
+        for hospital in chosen:
             path = find_or_download(
                 [hospital.file],
                 folders,
@@ -111,20 +133,21 @@ class HeartDisease(Settings, title="Heart disease"):
                 may_download=self.download,
             )
             files.append(verify_md5(path, hospital.md5))
-            for split, part in _split(read_hospital(path), hospital.owner).items():
-                parts[split].append(part)
-        task = Task(TaskKind.BINARY, ("no disease", "disease"))
-        official = {split: _joined(several) for split, several in parts.items()}
+            official = _split(read_hospital(path), hospital.owner)
+            name = f"heart_disease {hospital.owner}"
+            held = hold_out(official, task, name=name, val_fraction=self.val_fraction)
+            for split, part in held.items():
+                parts.setdefault(split, []).append(part)
         return Dataset(
             name="heart-disease",
             task=task,
-            splits=hold_out(official, task, name="heart_disease", val_fraction=self.val_fraction),
+            splits={split: _joined(several) for split, several in parts.items()},
             features=ENCODING.features(),
             provenance={
                 "source": URL,
                 "licence": "CC BY 4.0",
                 "files": files,
-                "declared": _declared(self.val_fraction),
+                "declared": _declared(chosen, self.val_fraction),
             },
         )
 
@@ -164,6 +187,9 @@ def _joined(parts: list[Split]) -> Split:
     )
 
 
-def _declared(val_fraction: float) -> dict[str, Any]:
-    train, test = (sum(hospital.sizes[index] for hospital in HOSPITALS) for index in (0, 1))
-    return declared_sizes({"train": train, "test": test}, val_fraction=val_fraction)
+def _declared(chosen: Sequence[Hospital], val_fraction: float) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for hospital in chosen:
+        train, test = hospital.sizes
+        total.update(declared_sizes({"train": train, "test": test}, val_fraction=val_fraction))
+    return {split: total[split] for split in SPLITS if split in total}

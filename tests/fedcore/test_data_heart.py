@@ -1,8 +1,11 @@
 """Heart disease: the rows, columns and split of FLamby, computed on a second road."""
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
+from pydantic import ValidationError
 from sklearn.model_selection import train_test_split
 
 from fedcore.data.checksum import ChecksumMismatch
@@ -96,3 +99,38 @@ def test_incomplete_rows_are_dropped_and_strange_ones_refused(tmp_path):
     path.write_text(row.replace("140", "high"))
     with pytest.raises(ValueError, match="column 'trestbps', row 0: 'high' is no finite number"):
         read_hospital(path)
+
+
+@pytest.mark.parametrize("val_fraction", [0.0, 0.2])
+def test_a_hospital_alone_has_the_rows_and_the_split_of_the_joint_load(
+    fedloom_data, tmp_path, val_fraction
+):
+    joint = HeartDisease(download=False, val_fraction=val_fraction).load(fedloom_data)
+    for hospital in HOSPITALS:
+        home = tmp_path / hospital.owner
+        (home / "heart").mkdir(parents=True)
+        shutil.copy(fedloom_data / "heart" / hospital.file, home / "heart")
+        settings = HeartDisease(
+            download=False, val_fraction=val_fraction, hospitals=(hospital.owner,)
+        )
+        alone = settings.load(home)
+        assert list(alone.splits) == list(joint.splits)
+        for split, part in joint.splits.items():
+            own = part.take(np.flatnonzero(part.owners == hospital.owner))
+            assert np.array_equal(alone.splits[split].inputs, own.inputs)
+            assert np.array_equal(alone.splits[split].targets, own.targets)
+            assert alone.provenance["declared"][split] == len(own)
+        assert alone.features == joint.features and alone.task == joint.task
+
+
+def test_hospitals_keep_their_order_and_are_named_once(fedloom_data):
+    two = HeartDisease(download=False, hospitals=("va", "hungary"))
+    assert two.hospitals == ("hungary", "va")
+    assert set(two.load(fedloom_data).splits["train"].owners) == {"hungary", "va"}
+    with pytest.raises(ValidationError, match=r"\['va', 'va'\] names one twice; name each once"):
+        HeartDisease(hospitals=("va", "va"))
+
+
+def test_a_fraction_that_leaves_a_hospital_without_validation_names_it(fedloom_data):
+    with pytest.raises(ValueError, match="of the 30 training samples of heart_disease switzerland"):
+        HeartDisease(download=False, val_fraction=0.01).load(fedloom_data)
