@@ -130,6 +130,10 @@ class Store:
         """The bytes of a named file; ``FileNotFoundError`` if there is none."""
         return self.fs.cat_file(f"{self.root}/{name}")
 
+    def read_start(self, name: str, count: int) -> bytes:
+        """The first ``count`` bytes of a named file; ``FileNotFoundError`` if there is none."""
+        return self.fs.cat_file(f"{self.root}/{name}", start=0, end=count)
+
     def holds_name(self, name: str) -> bool:
         """Whether there is a named file."""
         return bool(self.fs.exists(f"{self.root}/{name}"))

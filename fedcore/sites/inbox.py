@@ -1,0 +1,112 @@
+"""A site's part in one run: it takes announcements in order, works from the plan that it has
+approved, and leaves answers. It only ever reads and writes at the mailbox; nobody calls it."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from fedcore.sites.announcement import Announcement, Ask, read_announcement
+from fedcore.sites.envelope import MOST_BYTES, Envelope, open_envelope
+from fedcore.sites.identity import Identity, PublicIdentity
+from fedcore.sites.mailbox import Lane, Mailbox
+from fedcore.sites.refusal import Reason, Refusal
+from fedcore.sites.reply import Reply
+
+# An idle site looks often enough to start within two seconds, and backs off to that.
+FIRST_PAUSE, LONGEST_PAUSE, GROWTH = 0.05, 1.0, 1.5
+# So many names are looked for at a time: the next two, and one that came out of order.
+WINDOW = 3
+
+
+@dataclass
+class Inbox:
+    """The announcements of one run, as the site reads them.
+
+    Attributes:
+      mailbox: as the site sees it.
+      site: whose keys answer.
+      coordinator: the only party that is listened to.
+      run: id of the run.
+      refused: told of announcements that are not of the coordinator's making.
+    """
+
+    mailbox: Mailbox
+    site: Identity
+    coordinator: PublicIdentity
+    run: str
+    refused: Callable[[Refusal], None] = lambda refusal: None
+    _read: set[int] = field(default_factory=set)
+    _ahead: list[Announcement] = field(default_factory=list)
+
+    @property
+    def lane(self) -> Lane:
+        """The names that both ends derive."""
+        if not hasattr(self, "_lane"):
+            self._lane = Lane.between(
+                self.site, self.coordinator, site=self.site.name, run=self.run
+            )
+        return self._lane
+
+    def take(self) -> Announcement | None:
+        """The next announcement that is still of use, or None: nothing new.
+
+        A site that was away finds the rounds that it has missed: all but the newest are passed
+        over. An announcement that is refused is passed over too, and told.
+        """
+        while new := self._read_new():
+            self._ahead += new
+        newest = max((one.round for one in self._ahead), default=0)
+        while self._ahead:
+            first = self._ahead.pop(0)
+            is_job = first.ask in (Ask.TRAIN, Ask.EVALUATE)
+            if not is_job or first.round == newest:
+                return first
+        return None
+
+    def announcements(self, until: Callable[[], bool]) -> Iterator[Announcement]:
+        """Announcements as they come, until the run is closed or ``until`` says so."""
+        pause = FIRST_PAUSE
+        while not until():
+            announcement = self.take()
+            if announcement is None:
+                pause = min(LONGEST_PAUSE, pause * GROWTH)
+                time.sleep(pause * random.uniform(0.8, 1.2))
+                continue
+            pause = FIRST_PAUSE
+            yield announcement
+            if announcement.ask is Ask.CLOSE:
+                return
+
+    def answer(self, reply: Reply) -> bytes:
+        """Leaves an answer once; returns the bytes, to be left again as they are."""
+        data = Envelope(
+            "reply", self.site.name, self.coordinator.name, self.run, reply.to_json()
+        ).signed_by(self.site)
+        self.mailbox.post(self.lane.reply(reply.job), data)
+        return data
+
+    def _read_new(self) -> list[Announcement]:
+        """Announcements that were not there before. One may be there before the one before it."""
+        last, new = max(self._read, default=0), []
+        for number in sorted({*range(1, last), last + 1, last + 2} - self._read)[:WINDOW]:
+            try:
+                data = self.mailbox.read(self.lane.announcement(number), MOST_BYTES)
+                if data is None:
+                    continue
+                self._read.add(number)
+                new.append(self._opened(data))
+            except Refusal as refusal:
+                self._read.add(number)
+                self.refused(refusal)
+        return new
+
+    def _opened(self, data: bytes) -> Announcement:
+        envelope = open_envelope(
+            data, sender=self.coordinator, recipient=self.site.name, run=self.run
+        )
+        if envelope.kind != "announcement":
+            raise Refusal(Reason.SCHEMA, "kind")
+        return read_announcement(envelope.content)

@@ -1,0 +1,127 @@
+"""Where the coordinator and its sites leave each other envelopes and blobs: a folder, or S3.
+
+Nobody has an inbound port: both sides write and look. A name is an HMAC under a key that only the
+two parties can derive (X25519), so that a reader asks for exactly what it waits for, nobody lists,
+nobody can guess or occupy another's name, and a flood of other names costs nothing. Whatever is
+written is written once (an exclusive or conditional create), and read up to a bound.
+
+    to/SITE/RUN/NAME       the coordinator to a site
+    from/SITE/RUN/NAME     a site to the coordinator
+    all/RUN/DIGEST         models, for every site of the run
+"""
+
+from __future__ import annotations
+
+import hmac
+from contextlib import suppress
+from dataclasses import dataclass
+from hashlib import sha256
+
+from fedcore.digests import digest_bytes
+from fedcore.refs import Ref
+from fedcore.sites.identity import Identity, PublicIdentity
+from fedcore.sites.refusal import Reason, Refusal
+from fedcore.sites.sealing import derive
+from fedcore.store import AlreadyExists, Store
+
+
+@dataclass(frozen=True)
+class Mailbox:
+    """The mailbox as one party sees it.
+
+    Attributes:
+      place: the folder or bucket; with a prefix and credentials of one's own where there are any.
+    """
+
+    place: Store
+
+    def post(self, name: str, data: bytes) -> bool:
+        """Writes once; False when the name is taken already (by ourselves, before a restart)."""
+        try:
+            self.place.write(name, data, exclusive=True)
+        except AlreadyExists:
+            return False
+        return True
+
+    def read(self, name: str, most_bytes: int) -> bytes | None:
+        """The bytes under a name, or None when there is nothing yet.
+
+        Raises:
+          Refusal: ``too_large``: no more than one byte over the bound was read.
+        """
+        try:
+            data = self.place.read_start(name, most_bytes + 1)
+        except FileNotFoundError:
+            return None
+        if len(data) > most_bytes:
+            raise Refusal(Reason.TOO_LARGE, "message")
+        return data
+
+    def read_blob(self, folder: str, ref: Ref) -> bytes:
+        """The bytes of a blob, no more than its claimed size, which the caller has bounded.
+
+        Raises:
+          Refusal: ``missing_blob``, ``too_large`` or ``altered_blob``.
+        """
+        data = self.read(f"{folder}/{ref.digest}", ref.size)
+        if data is None:
+            raise Refusal(Reason.MISSING_BLOB, ref.kind)
+        if digest_bytes(data) != ref.digest or len(data) != ref.size:
+            raise Refusal(Reason.ALTERED_BLOB, ref.kind)
+        return data
+
+    def post_blob(self, folder: str, data: bytes, kind: str) -> Ref:
+        """Leaves a blob under its digest."""
+        ref = Ref(digest_bytes(data), len(data), kind)
+        self.post(f"{folder}/{ref.digest}", data)
+        return ref
+
+    def clear(self, folder: str) -> int:
+        """Removes everything under a folder; returns how much it was."""
+        names = self.place.names(folder)
+        for name in names:
+            with suppress(FileNotFoundError):
+                self.place.remove(name)
+        return len(names)
+
+
+@dataclass(frozen=True)
+class Lane:
+    """The names between the coordinator and one site in one run; both sides derive the same.
+
+    Attributes:
+      site: name of the site.
+      run: id of the run.
+      key: 32 bytes that only the two know.
+    """
+
+    site: str
+    run: str
+    key: bytes
+
+    @staticmethod
+    def between(us: Identity, other: PublicIdentity, *, site: str, run: str) -> Lane:
+        """The lane of a run, from either end."""
+        context = f"fedloom lane 1\n{site}\n{run}".encode()
+        return Lane(site, run, derive(us.agreed_with(other), context))
+
+    @property
+    def outbox(self) -> str:
+        """Folder of what the site leaves for the coordinator."""
+        return f"from/{self.site}/{self.run}"
+
+    def announcement(self, number: int) -> str:
+        """Name of the coordinator's announcement ``number``, from 1."""
+        return f"to/{self.site}/{self.run}/{self._name(f'announcement {number}')}"
+
+    def reply(self, job: str) -> str:
+        """Name of the site's reply to a job."""
+        return f"{self.outbox}/{self._name(f'reply {job}')}"
+
+    def _name(self, what: str) -> str:
+        return hmac.new(self.key, what.encode(), sha256).hexdigest()
+
+
+def models(run: str) -> str:
+    """Folder of the blobs that every site of a run may read."""
+    return f"all/{run}"
