@@ -20,6 +20,7 @@ from fedcore.participation import Everybody, ParticipationSettings
 from fedcore.partition.settings import Dirichlet, PartitionSettings
 from fedcore.settings import Settings
 from fedcore.strategies.settings import FedAvg, StrategySettings
+from fedcore.strict_yaml import StrictLoader
 from fedcore.training.settings import LoopSettings, TrainingSettings
 
 
@@ -199,7 +200,7 @@ def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
     """
     path = Path(path)
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), _StrictLoader)
+        values = yaml.load(path.read_text(encoding="utf-8"), StrictLoader)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -227,19 +228,6 @@ def parse_overrides(pairs: list[str]) -> dict[str, Any]:
                 f"override {pair!r}: the value is not YAML; quote it, e.g. {key}='\"...\"'."
             ) from error
     return overrides
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """A safe loader that refuses repeated keys."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} stands more than once", node.start_mark
-                )
-        return super().construct_mapping(node, deep=deep)
 
 
 def _set(values: dict[str, Any], key: str, value: Any, source: str) -> None:
