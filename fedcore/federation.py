@@ -98,30 +98,48 @@ def share_out(
       ValueError: a client has no training sample.
     """
     scaled = {
-        split: _scaled(part.inputs, partition.indices.get(split, {}), scaling)
+        split: scaled_inputs(part.inputs, partition.indices.get(split, {}), scaling)
         for split, part in dataset.splits.items()
     }
-    clients = {}
-    for client in partition.clients:
-        blobs, sizes = {}, {}
-        for split, held in partition.indices.items():
-            rows = held.get(client, np.empty(0, np.int64))
-            if len(rows):
-                targets = dataset.splits[split].targets[rows]
-                blobs[split] = _put(scaled[split][rows], targets, store)
-                sizes[split] = len(rows)
-        if "train" not in blobs:
-            raise ValueError(
-                f"client {client!r} has no training sample; use fewer clients or a larger min_size."
-            )
-        labels = count_labels(dataset.task, dataset.splits["train"].targets, partition, client)
-        clients[client] = Holding(blobs, sizes, labels)
+    clients = {
+        client: hold(dataset, partition, client, store, scaled) for client in partition.clients
+    }
     central = {
         split: _put(scaled[split], part.targets, store)
         for split, part in dataset.splits.items()
         if split != "train"
     }
     return Federation(clients, central, {split: len(dataset.splits[split]) for split in central})
+
+
+def hold(
+    dataset: Dataset,
+    partition: Partition,
+    client: str,
+    store: Store,
+    scaled: Mapping[str, np.ndarray],
+) -> Holding:
+    """Puts one client's samples of each split into the store.
+
+    Args:
+      scaled: split -> inputs as :func:`scaled_inputs` gives them.
+
+    Raises:
+      ValueError: the client has no training sample.
+    """
+    blobs, sizes = {}, {}
+    for split, held in partition.indices.items():
+        rows = held.get(client, np.empty(0, np.int64))
+        if len(rows):
+            targets = dataset.splits[split].targets[rows]
+            blobs[split] = _put(scaled[split][rows], targets, store)
+            sizes[split] = len(rows)
+    if "train" not in blobs:
+        raise ValueError(
+            f"client {client!r} has no training sample; use fewer clients or a larger min_size."
+        )
+    labels = count_labels(dataset.task, dataset.splits["train"].targets, partition, client)
+    return Holding(blobs, sizes, labels)
 
 
 def count_labels(
@@ -136,9 +154,10 @@ def count_labels(
     return tuple(int(n) for n in np.bincount(held, minlength=len(task.labels)))
 
 
-def _scaled(
+def scaled_inputs(
     inputs: np.ndarray, held: Mapping[str, np.ndarray], scaling: Mapping[str, Scaling]
 ) -> np.ndarray:
+    """The inputs of a split, each client's rows by its own scaling; as they are without any."""
     if not scaling:
         return inputs
     scaled: np.ndarray = scaling[CENTRAL].apply(inputs).numpy()

@@ -24,8 +24,9 @@ def apply_remedy(table: pd.DataFrame, settings: AuditSettings) -> dict[str, np.n
     """Split -> (n,) int64 sorted indices to leave out of the run; empty unless drop-from-train.
 
     Training samples whose input is also in val or test; validation samples whose input is also in
-    test; training samples whose input belongs to an earlier one of another owner. Test samples are
-    never dropped: published scores stay comparable.
+    test; training samples whose input another owner holds too, unless theirs is the first of the
+    owners' names (an order that sites know whose rows never meet). Test samples are never dropped:
+    published scores stay comparable.
     """
     if settings.remedy != "drop-from-train":
         return {}
@@ -40,7 +41,7 @@ def apply_remedy(table: pd.DataFrame, settings: AuditSettings) -> dict[str, np.n
         leaks["val"] |= val["digest"].isin(set(test["digest"])).to_numpy()
     if "shared-by-owners" not in off and train["owner"].notna().all():
         left = train[~leaks["train"]]
-        first = left.drop_duplicates("digest").set_index("digest")["owner"]
+        first = left.groupby("digest", sort=False)["owner"].min()
         elsewhere = left["owner"] != left["digest"].map(first)
         leaks["train"][np.flatnonzero(~leaks["train"])[elsewhere.to_numpy()]] = True
     rows = {"train": train, "val": val}

@@ -293,6 +293,12 @@ def test_drop_from_train_keeps_the_first_owner():
     assert audit(dataset, switched_off).dropped == {}
 
 
+def test_drop_from_train_keeps_the_first_owner_by_name_whatever_the_order_of_rows():
+    dataset = copied(clean_table(["b", "a"]), ("train", 0), ("train", 5))
+    report = audit(dataset, AuditSettings(remedy="drop-from-train"))
+    assert report.dropped == {"train": (0,)}  # b's, though it comes first
+
+
 def test_accept_goes_on_with_leaks_but_not_with_broken_data():
     report = audit(leaky(), AuditSettings(remedy="accept"))
     assert report.passed and report.dropped == {}

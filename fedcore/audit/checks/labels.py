@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -44,23 +44,31 @@ def check_class_support(
     """Training has at least ``minimum`` samples of each label, the other splits one."""
     if kind == "regression":
         return ()
+    counts = {
+        str(split): label_counts(table[table["split"] == split], kind=kind, labels=labels)
+        for split in table["split"].unique()
+    }
+    return find_rare_labels(counts, labels=labels, minimum=minimum)
+
+
+def find_rare_labels(
+    counts: Mapping[str, np.ndarray], *, labels: Sequence[str], minimum: int
+) -> tuple[Finding, ...]:
+    """As :func:`check_class_support`, from the (labels,) samples of each label in each split."""
     found = []
-    for split in table["split"].unique():
-        counts = label_counts(table[table["split"] == split], kind=kind, labels=labels)
+    for split, counted in counts.items():
         least = minimum if split == "train" else 1
-        short = [at for at in range(len(labels)) if counts[at] < least]
+        short = [at for at in range(len(labels)) if counted[at] < least]
         if not short:
             continue
-        names = listed(f"{labels[at]!r} ({counts[at]})" for at in short)
+        names = listed(f"{labels[at]!r} ({counted[at]})" for at in short)
         message = (
             f"{count_of(len(short), 'label')} {have(len(short))} fewer than {least} samples in "
             f"{split}: {names}."
         )
         examples = tuple(f"label {at}" for at in short[:5])
         severity: Severity = "error" if split == "train" else "warning"
-        found.append(
-            Finding("class-support", severity, (str(split),), len(short), message, examples)
-        )
+        found.append(Finding("class-support", severity, (split,), len(short), message, examples))
     return tuple(found)
 
 
