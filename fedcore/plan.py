@@ -222,11 +222,47 @@ def prepare(config: RunConfig, dataset: Dataset, partition: Partition, store: St
         if dataset.is_image
         else standardisers(config.preprocessing.standardise, dataset, partition)
     )
-    federation = share_out(dataset, partition, store, scaling)
-    device, warning = choose_device(config.training.device, available_devices())
-    preprocess = preprocess_for(config.model, dataset.features)
-    input_shape = preprocess.output_shape(dataset.splits["train"].inputs.shape[1:])
-    model = build_model(config.model, dataset.task, input_shape, config.seed)
+    about = {
+        "dataset": dataset.name,
+        "fingerprint": dataset.fingerprint,
+        "provenance": dict(dataset.provenance),
+        "partition": partition.digest,
+    }
+    return assemble(
+        config,
+        store,
+        task=dataset.task,
+        features=dataset.features,
+        shape=dataset.splits["train"].inputs.shape[1:],
+        federation=share_out(dataset, partition, store, scaling),
+        scaling={client: how.to_json() for client, how in scaling.items()},
+        about=about,
+    )
+
+
+def assemble(
+    config: RunConfig,
+    store: Store,
+    *,
+    task: Task,
+    features: Mapping[str, Any],
+    shape: tuple[int, ...],
+    federation: Federation,
+    scaling: Mapping[str, Mapping[str, Any]],
+    about: Mapping[str, Any],
+) -> RunPlan:
+    """The plan of a run over data that are shared out, without a row; its first model is kept.
+
+    Args:
+      shape: one input before preprocessing.
+      scaling: as in the plan.
+      about: what the plan's identity says of the data: dataset, fingerprint, provenance, partition.
+    """
+    training = config.training
+    device, warning = choose_device(training.device, available_devices())
+    preprocess = preprocess_for(config.model, features)
+    input_shape = preprocess.output_shape(shape)
+    model = build_model(config.model, task, input_shape, config.seed)
     params = trainable_state(model)
     state = config.strategy.build().init(params)
     initial = GlobalModel(
@@ -236,26 +272,19 @@ def prepare(config: RunConfig, dataset: Dataset, partition: Partition, store: St
     )
     identity = {
         "config": config.digest,
-        "dataset": dataset.name,
-        "fingerprint": dataset.fingerprint,
-        "provenance": dict(dataset.provenance),
-        "partition": partition.digest,
+        **about,
         "model": config.model.identity(),
         "backbone": config.model.backbone_digest(),
         "code": code_digest(),
-        "numerics": numerics(
-            device=device,
-            dtype=config.training.dtype,
-            backend=config.training.kind,
-        ),
+        "numerics": numerics(device=device, dtype=training.dtype, backend=training.kind),
     }
     return RunPlan(
         config,
-        dataset.task,
-        dataset.features,
+        task,
+        features,
         federation,
         preprocess.to_json(),
-        {client: how.to_json() for client, how in scaling.items()},
+        scaling,
         tuple(input_shape),
         initial,
         identity,
