@@ -96,7 +96,7 @@ class AuditLog:
         try:
             fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed
             if is_new:
-                _sync_folder(self.path.parent)
+                sync_folder(self.path.parent)
             writer = Writer(self.path, file, self._clock)
             writer.mend()
             yield writer
@@ -229,7 +229,7 @@ class Writer:
             kept.write(rest)
             kept.flush()
             os.fsync(kept.fileno())
-        _sync_folder(self._path.parent)
+        sync_folder(self._path.parent)
         os.ftruncate(self._file, start)
         self.append("mended", reason="torn_line", details={"bytes": len(rest), "kept": aside.name})
 
@@ -270,7 +270,8 @@ def _last_line_start(file: int, size: int) -> int:
     return 0
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Makes new names in a folder last through a power cut."""
     file = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(file)

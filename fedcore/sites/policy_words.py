@@ -1,0 +1,121 @@
+"""A site's policy in sentences, for those who answer for the data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fedcore.sites.policy import ByHand, Exact, Policy, Rounded, Withhold
+
+
+def explain(policy: Policy) -> list[str]:
+    """What may leave, in sentences.
+
+    >>> explain(Policy())[0]
+    'Nothing leaves: no run is allowed, no purpose is allowed, no kind of work is allowed.'
+    """
+    if missing := _what_is_missing(policy):
+        return [f"Nothing leaves: {', '.join(missing)}."]
+    return [
+        f"Answered are runs {_any_of(policy.runs)} for the purposes {_any_of(policy.purposes)}; "
+        "nothing about any other run leaves.",
+        _approval(policy),
+        *_train(policy),
+        *_evaluate(policy),
+        *_statistics(policy),
+        *_findings(policy),
+        f"On one day (UTC) at most {policy.rounds_per_day} rounds are answered over all runs, in "
+        f"each at most {policy.answers_per_round} answers of a kind, none over "
+        f"{policy.max_bytes} bytes.",
+        "That work was refused or failed leaves as one code of a fixed list, never as text.",
+        "Log messages go to the coordinator's console."
+        if policy.logs_to_api
+        else "Log messages stay here.",
+    ]
+
+
+def _what_is_missing(policy: Policy) -> list[str]:
+    found = []
+    if not policy.runs:
+        found.append("no run is allowed")
+    if not policy.purposes:
+        found.append("no purpose is allowed")
+    if not policy.jobs:
+        found.append("no kind of work is allowed")
+    if policy.rounds_per_day == 0:
+        found.append("rounds_per_day is 0")
+    return found
+
+
+def _approval(policy: Policy) -> str:
+    if isinstance(policy.approval, ByHand):
+        return "A person at this site approves each run first, its settings and its program."
+    count = len(policy.approval.code)
+    if count == 0:
+        return "No program version is accepted, so that no result leaves."
+    return f"Only runs planned by one of {count} accepted program versions are answered."
+
+
+def _train(policy: Policy) -> list[str]:
+    if "train" not in policy.jobs:
+        return []
+    bound = (
+        "of any size"
+        if policy.clip_norm is None
+        else f"scaled down to an L2 norm of at most {policy.clip_norm:g}"
+    )
+    noise = (
+        f"with Gaussian noise of standard deviation {policy.noise_stddev:g} added to each"
+        if policy.noise_stddev
+        else "without noise"
+    )
+    return [
+        "From training leave the changes of the model's weights, exactly those of the model, "
+        f"{bound}, {noise}, with the exact number of records, if those are at least "
+        f"{policy.minimum_examples}. {_metrics(policy)}"
+    ]
+
+
+def _evaluate(policy: Policy) -> list[str]:
+    if "evaluate" not in policy.jobs:
+        return []
+    if isinstance(policy.metrics, Withhold):
+        return ["Evaluations are not answered, since quality figures are withheld."]
+    return [
+        "From evaluation leaves the exact number of records, if those are at least "
+        f"{policy.minimum_examples}. {_metrics(policy)} Scores of single records never leave."
+    ]
+
+
+def _metrics(policy: Policy) -> str:
+    names = ", ".join(policy.metric_names) or "none"
+    match policy.metrics:
+        case Rounded(decimals=decimals):
+            return f"Quality figures ({names}) leave rounded to {decimals} decimals."
+        case Exact():
+            return f"Quality figures ({names}) leave exactly."
+    return "Quality figures stay."
+
+
+def _statistics(policy: Policy) -> list[str]:
+    if not {"statistics", "prepare", "audit"} & {*policy.jobs}:
+        return []
+    if not policy.statistics:
+        return ["No statistics leave: none is named."]
+    return [
+        f"Statistics named {_any_of(policy.statistics)} leave, if each group in them has none or "
+        f"at least {policy.minimum_group} records."
+    ]
+
+
+def _findings(policy: Policy) -> list[str]:
+    if not {"prepare", "audit"} & {*policy.jobs}:
+        return []
+    names = "as keyed fingerprints" if policy.identifiers == "hashed" else "as they are"
+    return [
+        "Findings on data quality leave as the name of the check and how often it applied, however "
+        f"few; names of records in them leave {names}."
+    ]
+
+
+def _any_of(patterns: Sequence[str]) -> str:
+    return " or ".join("of any name" if one == "*" else one for one in patterns)
