@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from fedcore.chain import RUN_ID
 from fedcore.data.owners import CLIENT_ID
 from fedcore.digests import canonical_json
 from fedcore.sites.identity import Identity, PublicIdentity
@@ -14,7 +15,6 @@ from fedcore.sites.refusal import Reason, Refusal
 from fedcore.sites.strict_json import parse
 
 MOST_BYTES = 256 * 2**10
-RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _PREFIX = b"fedloom envelope 1\n"
 _FIELDS = {"kind", "sender", "recipient", "run", "content"}
 
