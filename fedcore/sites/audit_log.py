@@ -57,6 +57,10 @@ def utc_now() -> datetime:
 class AuditLog:
     """The log in one file, written by any number of processes of the site.
 
+    Attributes:
+      path: of the file.
+      clock: what entries are dated by.
+
     >>> log = AuditLog(getfixture("tmp_path") / "log.jsonl")
     >>> log.append("paused", reason="by_hand").seq
     1
@@ -66,7 +70,7 @@ class AuditLog:
 
     def __init__(self, path: str | Path, *, clock: Callable[[], datetime] = utc_now) -> None:
         self.path = Path(path)
-        self._clock = clock
+        self.clock = clock
 
     def append(
         self,
@@ -97,7 +101,7 @@ class AuditLog:
             fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed
             if is_new:
                 sync_folder(self.path.parent)
-            writer = Writer(self.path, file, self._clock)
+            writer = Writer(self.path, file, self.clock)
             writer.mend()
             yield writer
         finally:

@@ -95,8 +95,9 @@ class Policy(Settings):
         (),
         max_length=5,
         description="Kinds of work whose results may leave: train (changes of a model's weights), "
-        "evaluate (quality figures), audit (findings on data quality), statistics (counts and "
-        "means), prepare (what is needed before the first round). Empty: none.",
+        "evaluate (quality figures), audit (a description of the data with findings on their "
+        "quality), statistics (counts and means), prepare (that the data are laid out). Empty: "
+        "none.",
     )
     approval: Approval = Field(
         default_factory=ByHand,
@@ -177,8 +178,8 @@ class Policy(Settings):
     )
     identifiers: Literal["hashed", "plain"] = Field(
         "hashed",
-        description="Names of records or files in findings: replaced by a fingerprint under a key "
-        "that only this site has and that differs from run to run, or as they are.",
+        description="Names of records or files in statistics: replaced by a fingerprint under a "
+        "key that only this site has and that differs from run to run, or as they are.",
     )
     logs_to_api: bool = Field(
         False,

@@ -21,8 +21,8 @@ def explain(policy: Policy) -> list[str]:
         _approval(policy),
         *_train(policy),
         *_evaluate(policy),
+        *_description(policy),
         *_statistics(policy),
-        *_findings(policy),
         f"On one day (UTC) at most {policy.rounds_per_day} rounds are answered over all runs, in "
         f"each at most {policy.answers_per_round} answers of a kind, none over "
         f"{policy.max_bytes} bytes.",
@@ -101,19 +101,23 @@ def _statistics(policy: Policy) -> list[str]:
         return []
     if not policy.statistics:
         return ["No statistics leave: none is named."]
+    names = "as keyed fingerprints" if policy.identifiers == "hashed" else "as they are"
     return [
         f"Statistics named {_any_of(policy.statistics)} leave, if each group in them has none or "
-        f"at least {policy.minimum_group} records."
+        f"at least {policy.minimum_group} records; names of records in them leave {names}."
     ]
 
 
-def _findings(policy: Policy) -> list[str]:
+def _description(policy: Policy) -> list[str]:
     if not {"prepare", "audit"} & {*policy.jobs}:
         return []
-    names = "as keyed fingerprints" if policy.identifiers == "hashed" else "as they are"
     return [
-        "Findings on data quality leave as the name of the check and how often it applied, however "
-        f"few; names of records in them leave {names}."
+        "Before the first round leaves a description of the data: names of columns and labels, "
+        "numbers of records and of each label (if none or at least "
+        f"{policy.minimum_group}), findings on data quality by the name of the check and how "
+        "often it applied, however few, a keyed fingerprint of each record that the coordinator "
+        "can compare with those of other sites, and, if the run scales all sites' columns alike, "
+        "the exact mean and variance of each column."
     ]
 
 
