@@ -206,7 +206,8 @@ def _check_inputs(found: Description) -> None:
     _require(prod(found.input_shape) <= MOST_VALUES, "input_shape")
     features = found.features
     if features.get("kind") == "image":
-        _require(features.get("shape") == [*found.input_shape], "features")
+        is_image = len(found.input_shape) == 3 and features.get("shape") == [*found.input_shape]
+        _require(is_image, "features")
     else:
         names = features.get("names", [None] * found.input_shape[0])
         _require(features.get("kind") == "table" and len(found.input_shape) == 1, "features")

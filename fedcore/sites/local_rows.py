@@ -70,7 +70,7 @@ def sample_hashes(table: pd.DataFrame, salt: str) -> np.ndarray:
 def _require_own(dataset: Dataset, client: str) -> None:
     """One site is one client: a joint file in the wrong place must not go unnoticed."""
     for split, part in dataset.splits.items():
-        others = set() if part.owners is None else set(part.owners.astype(str)) - {client}
+        others = set() if part.owners is None else {*part.owners.astype(str).tolist()} - {client}
         if others:
             raise ValueError(
                 f"site {client!r} has {split} rows of {len(others)} other owners, such as "
