@@ -170,3 +170,15 @@ def test_rows_of_others_and_unknown_hashes_are_refused():
     rows = own(joint([("train", "a", 1.0), ("test", "a", 1.0)]), "a")
     with pytest.raises(ValueError, match="site 'a' has no training row left once duplicates"):
         local_rows(rows, "a", plain)
+
+
+def test_what_only_one_site_holds_is_its_own_finding_and_told_once():
+    rows = [("train", site, 10.0 + k) for k, site in enumerate(SITES)]
+    rows += [("train", "a", 1.0), ("train", "a", 1.0), ("test", "b", 11.0)]
+    descriptions = ask(joint(rows), AuditSettings(min_class_support=1))
+    assert shared_samples(descriptions, SETTINGS) == ((), {})
+    report, _ = audit_sites(descriptions, AuditSettings(min_class_support=1))
+    assert [one.message for one in report.findings if one.check != "class-support"] == [
+        "site b reports exact-duplicates (1 in train and test).",
+        "site a reports repeated-samples (1 in train).",
+    ]
