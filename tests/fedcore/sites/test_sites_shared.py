@@ -74,7 +74,7 @@ ROWS = st.lists(
 
 
 @given(ROWS)
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_what_is_dropped_is_what_the_audit_of_all_rows_drops(rows):
     # Every site keeps a training row whatever is dropped.
     dataset = joint([*rows, *(("train", site, 10.0 + k) for k, site in enumerate(SITES))])
