@@ -31,11 +31,11 @@ def main() -> None:
     words.add_argument("--seed", type=int, default=0)
     words.add_argument("--reports", type=Path, default=Path("benchmarks/reports"))
     args = words.parse_args()
-    core = core_trials(args.core, args.seed)
-    stacked = stack_trials(stack_plans(args.stack, args.seed), args.seed)
     servers = ("prefect", "postgres", "everything")
     plans = stack_plans(args.postgres, args.seed, servers)
-    stacked += stack_trials(plans, args.seed + len(stacked), "postgres")
+    stacked = stack_trials(plans, args.seed, "postgres")
+    stacked = stack_trials(stack_plans(args.stack, args.seed), args.seed + len(plans)) + stacked
+    core = core_trials(args.core, args.seed)
     write_summary(args.reports, core, stacked, vars(args) | {"reports": ""})
 
 
@@ -63,6 +63,7 @@ def stack_trials(
         return trials
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
+        home.chmod(0o711)  # PostgreSQL never runs as root: another user has to pass through
         try:
             register(bring_up(home, options=Options(database=database), tell=_quiet))
             for number, plan in enumerate(plans):
