@@ -24,6 +24,11 @@ def cache() -> Path:
     return home() / "cache"
 
 
+def coordinator() -> Path:
+    """The coordinator's keys and the sites that it knows."""
+    return home() / "coordinator"
+
+
 def data_folder() -> Path | None:
     """``FEDLOOM_DATA``: the folder of downloaded data sets, if it is set."""
     folder = os.environ.get("FEDLOOM_DATA")
