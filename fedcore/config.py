@@ -15,6 +15,7 @@ from fedcore.audit.settings import AuditSettings
 from fedcore.config_errors import explain
 from fedcore.data.settings import DataSettings, Digits
 from fedcore.digests import digest_json
+from fedcore.engines.settings import EngineSettings, Local
 from fedcore.models.settings import MlpSettings, ModelSettings
 from fedcore.participation import Everybody, ParticipationSettings
 from fedcore.partition.settings import Dirichlet, PartitionSettings
@@ -112,6 +113,7 @@ class RunConfig(Settings):
     evaluation: EvaluationSettings = Field(default_factory=EvaluationSettings)
     registry: RegistrySettings = Field(default_factory=RegistrySettings)
     approvals: ApprovalSettings = Field(default_factory=ApprovalSettings)
+    engine: EngineSettings = Field(default_factory=Local)
     speed: SpeedSettings = Field(default_factory=SpeedSettings)
 
     @model_validator(mode="after")
@@ -148,9 +150,9 @@ class RunConfig(Settings):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of everything but ``speed`` and ``approvals``, which by themselves change no
-        result: what was decided is in the run's chain."""
-        return digest_json(self.model_dump(mode="json", exclude={"speed", "approvals"}))
+        """SHA-256 of everything but ``speed``, ``engine`` and ``approvals``, which by themselves
+        change no result: what was decided is in the run's chain."""
+        return digest_json(self.model_dump(mode="json", exclude={"speed", "engine", "approvals"}))
 
     def to_yaml(self) -> str:
         """The complete configuration as YAML that ``load_config`` takes back."""

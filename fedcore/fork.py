@@ -30,7 +30,7 @@ FIXED = {
     "preprocessing": "the clients' shares were scaled by it",
     "model": "the finished rounds trained it",
 }
-NOTES = ("audit", "partition-audit", "partition")
+NOTES = ("audit", "partition-audit", "partition", "sites")
 
 
 class ForkRefused(ValueError):

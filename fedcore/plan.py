@@ -47,6 +47,8 @@ class RunPlan:
       scaling: client id (and ``_central``) -> JSON of how tables were scaled before they were
         shared out; empty for images.
       input_shape: one preprocessed input.
+      class_weights: of the whole federation, where training uses them; a client's own are its own
+        business.
       initial: the model before round 1.
       identity: JSON digests: config, dataset, partition, code; and numerics.
       warnings: sentences for the operator, e.g. a device that was not there.
@@ -61,6 +63,7 @@ class RunPlan:
     preprocess: Mapping[str, Any]
     scaling: Mapping[str, Mapping[str, Any]]
     input_shape: tuple[int, ...]
+    class_weights: tuple[float, ...] | None
     initial: GlobalModel
     identity: Mapping[str, Any]
     warnings: tuple[str, ...] = ()
@@ -102,6 +105,7 @@ class RunPlan:
             "preprocess": dict(self.preprocess),
             "scaling": {client: dict(how) for client, how in self.scaling.items()},
             "input_shape": list(self.input_shape),
+            "class_weights": self.class_weights and list(self.class_weights),
             "initial": _model_json(self.initial),
             "identity": dict(self.identity),
         }
@@ -110,6 +114,7 @@ class RunPlan:
     def from_header(header: Mapping[str, Any]) -> RunPlan:
         """The plan of a run that has begun."""
         initial, origin = header["initial"], header.get("origin")
+        weights = header["class_weights"]
         return RunPlan(
             make_config(header["config"], source="run header"),
             Task.from_json(header["task"]),
@@ -118,6 +123,7 @@ class RunPlan:
             header["preprocess"],
             header["scaling"],
             tuple(header["input_shape"]),
+            None if weights is None else tuple(weights),
             GlobalModel(
                 0,
                 Ref(**initial["params"]),
@@ -134,7 +140,7 @@ class RunPlan:
         shared = {
             "training": training.model_dump(mode="json", exclude=NOT_OF_THE_CLIENT),
             "learning_rate": training.learning_rate_at(round, self.config.rounds.count, mode),
-            "class_weights": self._class_weights(),
+            "class_weights": self.class_weights and list(self.class_weights),
             "drift": dict(self.algorithm.drift),
         }
         return [
@@ -165,15 +171,6 @@ class RunPlan:
             for client, blob in places
             if blob is not None
         ]
-
-    def _class_weights(self) -> list[float] | None:
-        """Of the whole federation; a client's own are its own business."""
-        if self.config.training.class_weights != "federation":
-            return None
-        holdings = self.federation.clients.values()
-        counts = np.sum([holding.labels for holding in holdings], axis=0)
-        size = sum(holding.sizes["train"] for holding in holdings)
-        return [float(weight) for weight in balanced_weights(self.task, counts, size)]
 
     def _job(
         self,
@@ -222,6 +219,7 @@ def prepare(config: RunConfig, dataset: Dataset, partition: Partition, store: St
         if dataset.is_image
         else standardisers(config.preprocessing.standardise, dataset, partition)
     )
+    federation = share_out(dataset, partition, store, scaling)
     about = {
         "dataset": dataset.name,
         "fingerprint": dataset.fingerprint,
@@ -234,10 +232,23 @@ def prepare(config: RunConfig, dataset: Dataset, partition: Partition, store: St
         task=dataset.task,
         features=dataset.features,
         shape=dataset.splits["train"].inputs.shape[1:],
-        federation=share_out(dataset, partition, store, scaling),
+        federation=federation,
+        class_weights=federation_weights(config, dataset.task, federation),
         scaling={client: how.to_json() for client, how in scaling.items()},
         about=about,
     )
+
+
+def federation_weights(
+    config: RunConfig, task: Task, federation: Federation
+) -> tuple[float, ...] | None:
+    """Weights of the labels by all clients' counts, where training asks for them."""
+    if config.training.class_weights != "federation":
+        return None
+    holdings = federation.clients.values()
+    counts = np.sum([holding.labels for holding in holdings], axis=0)
+    size = sum(holding.sizes["train"] for holding in holdings)
+    return tuple(float(weight) for weight in balanced_weights(task, counts, size))
 
 
 def assemble(
@@ -248,6 +259,7 @@ def assemble(
     features: Mapping[str, Any],
     shape: tuple[int, ...],
     federation: Federation,
+    class_weights: tuple[float, ...] | None,
     scaling: Mapping[str, Mapping[str, Any]],
     about: Mapping[str, Any],
 ) -> RunPlan:
@@ -255,7 +267,7 @@ def assemble(
 
     Args:
       shape: one input before preprocessing.
-      scaling: as in the plan.
+      class_weights, scaling: as in the plan.
       about: what the plan's identity says of the data: dataset, fingerprint, provenance, partition.
     """
     training = config.training
@@ -286,6 +298,7 @@ def assemble(
         preprocess.to_json(),
         scaling,
         tuple(input_shape),
+        class_weights,
         initial,
         identity,
         (warning,) if warning else (),

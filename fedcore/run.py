@@ -22,7 +22,7 @@ from fedcore.federation import CENTRAL
 from fedcore.outcomes import Done, Evaluation
 from fedcore.partition.make import make_partition
 from fedcore.partition.manifest import to_parquet
-from fedcore.partition.picture import class_picture
+from fedcore.partition.picture import partition_picture
 from fedcore.plan import RunPlan, prepare
 from fedcore.questions import Ask, ask_nobody, consult
 from fedcore.refs import Ref
@@ -145,7 +145,7 @@ def begin(
     plan = prepare(config, dataset, partition, store)
     chain = Chain(store, run_id)
     manifest = store.put(to_parquet(partition), "manifest")
-    picture = store.put(class_picture(dataset, partition), "picture")
+    picture = store.put(partition_picture(dataset, partition), "picture")
     chain.annotate("audit", report.to_json())
     chain.annotate("partition-audit", shares.to_json())
     chain.annotate("warnings", list(plan.warnings))

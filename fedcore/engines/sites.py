@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from fedcore import memo
 from fedcore.execute import remembered
 from fedcore.jobs import ClientJob, JobKind
-from fedcore.outcomes import Absent, ClientOutcome, Done, Refused
+from fedcore.outcomes import Absent, ClientOutcome, Done, Failed, Refused
 from fedcore.refs import Ref
 from fedcore.sites.admit import Admitted, Expected, admit
 from fedcore.sites.announcement import Announcement, Ask
@@ -23,21 +23,28 @@ from fedcore.store import Store
 
 # Looking for answers: often while they come, seldom while sites train.
 FIRST_PAUSE, LONGEST_PAUSE, GROWTH = 0.02, 0.5, 1.5
+KEPT_MODELS = 3  # that of the round, the one before for who is late, the one after for evaluation
 
 
 @dataclass(frozen=True)
 class Patience:
-    """How long a round waits.
+    """How long is waited for what was announced, in seconds from the announcement.
 
     Attributes:
-      deadline: seconds from the announcement until a site that said nothing is absent.
-      quorum: once so many have answered, the others have only ``grace`` left.
-      grace: seconds.
+      deadline: a site that said nothing until then is absent, if ``enough`` have answered.
+      limit: until then is waited when fewer have.
+      enough: answers without which there is no round.
+      quorum: once so many have answered the others have only ``grace`` left; 0: all.
+      grace: seconds, also for a site that has not answered what was asked before.
+      retries: how often a site that could not do a job is asked for the same again.
     """
 
     deadline: float
-    quorum: int
-    grace: float
+    limit: float
+    enough: int
+    quorum: int = 0
+    grace: float = 30.0
+    retries: int = 1
 
 
 @dataclass
@@ -51,7 +58,8 @@ class SitesEngine:
       patience: of a round.
       most_norm: bound on an update's Euclidean norm.
       quarantine: a site whose answers were refused so many times in a row is not asked any more.
-      told: called with site, reason and job for each refusal at the boundary.
+      refused: called with site, refusal and job for each refusal at the boundary.
+      say: tells the operator what is waited for.
     """
 
     store: Store
@@ -60,41 +68,65 @@ class SitesEngine:
     patience: Patience
     most_norm: float = 1e6
     quarantine: int = 3
-    told: Callable[[str, Refusal, ClientJob], None] = lambda site, refusal, job: None
-    _posted: set[str] = field(default_factory=set)
+    refused: Callable[[str, Refusal, ClientJob], None] = lambda site, refusal, job: None
+    say: Callable[[str], None] = lambda message: None
+    _models: list[str] = field(default_factory=list)
     _refused: dict[str, int] = field(default_factory=dict)
+    _attempts: dict[str, int] = field(default_factory=dict)
+    _silent: set[str] = field(default_factory=set)
 
     def run(self, jobs: Iterable[ClientJob]) -> Iterator[tuple[ClientJob, ClientOutcome]]:
         """(job, outcome) in completion order; who does not answer in time is absent."""
         waiting: list[ClientJob] = []
-        answered = 0
+        done = 0
         for job in jobs:
-            if done := remembered(job, self.store):
-                answered += 1
-                yield job, done
+            if before := remembered(job, self.store):
+                done += 1
+                yield job, before
             elif (why := self._why_not(job.client)) is not None:
                 yield job, why(job)
             else:
                 self._announce(job)
                 waiting.append(job)
-        ends = time.monotonic() + self.patience.deadline
-        pause = FIRST_PAUSE
+        started, last, pause, told = time.monotonic(), 0.0, FIRST_PAUSE, False
         while waiting:
             heard = [(job, outcome) for job in waiting if (outcome := self._hear(job))]
             for job, outcome in heard:
                 waiting.remove(job)
-                answered += isinstance(outcome, Done)
+                done += isinstance(outcome, Done)
                 yield job, outcome
-            now = time.monotonic()
-            if answered >= self.patience.quorum and heard:
-                ends = min(ends, now + self.patience.grace)
-            if now >= ends:
+            now = time.monotonic() - started
+            last = now if heard else last
+            left = self._until(waiting, done, last) - now
+            if left <= 0:
                 break
+            if now > self.patience.deadline and not told:
+                told = True
+                self.say(self._still(waiting, done))
             pause = FIRST_PAUSE if heard else min(LONGEST_PAUSE, pause * GROWTH)
             if waiting:
-                time.sleep(min(pause * random.uniform(0.8, 1.2), max(0.0, ends - now)))
+                time.sleep(min(pause * random.uniform(0.8, 1.2), left))
         for job in waiting:
+            self._silent.add(job.client)
             yield job, Absent(job.client, job.key, "no answer by the deadline")
+
+    def _until(self, waiting: list[ClientJob], done: int, last: float) -> float:
+        """Seconds from the announcement until which is waited; ``last``: when somebody answered."""
+        patience = self.patience
+        training = any(job.kind is JobKind.TRAIN for job in waiting)
+        if training and done < patience.enough:
+            return patience.limit
+        is_quorum = patience.quorum and done >= patience.quorum
+        if is_quorum or all(job.client in self._silent for job in waiting):
+            return min(patience.deadline, last + patience.grace)
+        return patience.deadline
+
+    def _still(self, waiting: list[ClientJob], done: int) -> str:
+        sites = ", ".join(sorted(job.client for job in waiting))
+        return (
+            f"round {waiting[0].round}: {done} sites have answered and {self.patience.enough} are "
+            f"needed; waiting for {sites}, {self.patience.limit:g} s at most."
+        )
 
     def _why_not(self, client: str) -> Callable[[ClientJob], ClientOutcome] | None:
         """Why a client is not asked, as what becomes of its job."""
@@ -108,40 +140,60 @@ class SitesEngine:
 
     def _announce(self, job: ClientJob) -> None:
         lane = self.sites[job.client]
-        if job.base.digest not in self._posted:
-            lane.mailbox.post_blob(models(lane.run), self.store.get(job.base), "model")
-            self._posted.add(job.base.digest)
+        self._leave_model(lane, job.base)
         evaluates = job.kind is JobKind.EVALUATE
         split = self.splits[job.client][job.data.digest] if evaluates else ""
         ask = Ask.EVALUATE if evaluates else Ask.TRAIN
         base = Ref(job.base.digest, job.base.size, "model")
-        lane.announce(Announcement(ask, job.round, job.key, base, split))
+        attempt = self._attempts.get(job.key, 0)
+        lane.announce(Announcement(ask, job.round, job.key, base, split, attempt=attempt))
+
+    def _leave_model(self, lane: Correspondence, base: Ref) -> None:
+        """Leaves the model for all sites, and takes away those that nobody is to start from."""
+        if base.digest in self._models:
+            return
+        lane.mailbox.post_blob(models(lane.run), self.store.get(base), "model")
+        self._models.append(base.digest)
+        while len(self._models) > KEPT_MODELS:
+            lane.mailbox.place.remove(f"{models(lane.run)}/{self._models.pop(0)}")
 
     def _hear(self, job: ClientJob) -> ClientOutcome | None:
-        lane = self.sites[job.client]
+        lane, attempt = self.sites[job.client], self._attempts.get(job.key, 0)
         try:
-            data = lane.answer(job.key)
+            data = lane.answer(job.key, attempt)
             if data is None:
                 return None
             expected = Expected(
-                lane.run, job, self._template(job), lane.site.most_examples, self.most_norm
+                lane.run,
+                job,
+                self._template(job),
+                lane.site.most_examples,
+                self.most_norm,
+                attempt,
             )
             admitted = admit(data, lane.fetch, expected, lane.site.identity, lane.coordinator)
         except Refusal as refusal:
             if refusal.reason is Reason.MISSING_BLOB:
                 return None  # on a store without order the envelope may be there first
             self._refused[job.client] = self._refused.get(job.client, 0) + 1
-            self.told(job.client, refusal, job)
+            self.refused(job.client, refusal, job)
             return Refused(job.client, job.key, refusal.reason)
+        self._silent.discard(job.client)
         self._refused.pop(job.client, None)
-        self._keep(admitted)
+        if isinstance(admitted.outcome, Failed) and attempt < self.patience.retries:
+            self._attempts[job.key] = attempt + 1
+            self._announce(job)
+            return None
+        self._keep(lane, admitted)
         return admitted.outcome
 
-    def _keep(self, admitted: Admitted) -> None:
+    def _keep(self, lane: Correspondence, admitted: Admitted) -> None:
         if admitted.delta:
             self.store.put(admitted.delta, "delta")
         if isinstance(admitted.outcome, Done):
             memo.remember(self.store, admitted.outcome)
+        if admitted.sealed:
+            lane.discard(admitted.sealed)
 
     def _template(self, job: ClientJob) -> Template:
         if job.kind is JobKind.EVALUATE:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,8 +40,24 @@ def class_table(dataset: Dataset, partition: Partition, split: str = "train") ->
     return pd.DataFrame(np.stack(counts), index=rows, columns=labels)
 
 
-def class_picture(dataset: Dataset, partition: Partition, split: str = "train") -> bytes:
+def partition_picture(dataset: Dataset, partition: Partition, split: str = "train") -> bytes:
+    """:func:`class_picture` of a partition's samples of a split."""
+    table = class_table(dataset, partition, split)
+    held = partition.indices.get(split, {})
+    sizes = [len(held.get(client, ())) for client in partition.clients]
+    how = partition.how
+    named = how.get("name", "") if how.get("kind") in ("preset", "plugin") else ""
+    what = " ".join(str(word) for word in (how.get("kind", ""), named) if word)
+    title = f"{dataset.name}, {split}: {len(sizes)} clients, {what}, seed {partition.seed}"
+    return class_picture(table, sizes, title)
+
+
+def class_picture(table: pd.DataFrame, sizes: Sequence[int], title: str) -> bytes:
     """PNG: client sizes as bars over a heat map of each client's label mix.
+
+    Args:
+      table: samples of each label (columns) at each client (rows).
+      sizes: samples of each client.
 
     Colour is the label's fraction of the client's samples, so that small clients are readable;
     counts are written into the cells where there is room for them.
@@ -48,10 +65,7 @@ def class_picture(dataset: Dataset, partition: Partition, split: str = "train") 
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    table = class_table(dataset, partition, split)
-    held = partition.indices.get(split, {})
-    sizes = np.array([len(held.get(client, ())) for client in partition.clients])
-    mix = table.to_numpy() / np.maximum(sizes, 1)[:, None]
+    mix = table.to_numpy() / np.maximum(np.array(sizes), 1)[:, None]
     clients, labels = mix.shape
     figure = Figure(
         figsize=(
@@ -66,10 +80,7 @@ def class_picture(dataset: Dataset, partition: Partition, split: str = "train") 
     bars.bar(np.arange(clients), sizes, color="#4c72b0")
     bars.set_ylabel("samples")
     bars.spines[["top", "right"]].set_visible(False)
-    how = partition.how
-    named = how.get("name", "") if how.get("kind") in ("preset", "plugin") else ""
-    what = " ".join(str(word) for word in (how.get("kind", ""), named) if word)
-    bars.set_title(f"{dataset.name}, {split}: {clients} clients, {what}, seed {partition.seed}")
+    bars.set_title(title)
     top = max(float(mix.max()), 1e-9)
     image = heat.imshow(
         mix.T, aspect="auto", cmap="viridis", vmin=0, vmax=top, interpolation="none"
@@ -77,7 +88,7 @@ def class_picture(dataset: Dataset, partition: Partition, split: str = "train") 
     heat.set_yticks(range(labels), [_short(str(name)) for name in table.columns])
     step = -(-clients // 50)
     shown = range(0, clients, step)
-    heat.set_xticks(list(shown), [_short(partition.clients[at]) for at in shown], rotation=90)
+    heat.set_xticks(list(shown), [_short(str(table.index[at])) for at in shown], rotation=90)
     heat.tick_params(labelsize=7 if max(clients, labels) > 20 else 9)
     if clients <= 20 and labels <= 20:
         for (client, label), count in np.ndenumerate(table.to_numpy()):

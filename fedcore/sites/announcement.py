@@ -36,7 +36,8 @@ class Announcement:
       job: key of the job, which the site computes for itself and compares.
       base: the model to start from, for training and evaluation.
       split: of the site's data, for evaluation.
-      facts: configuration or plan, for audit and preparation.
+      facts: configuration and what is asked, for audit and preparation.
+      attempt: from 0; the same thing is asked again after an answer that it could not be done.
     """
 
     ask: Ask
@@ -45,10 +46,11 @@ class Announcement:
     base: Ref | None = None
     split: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
+    attempt: int = 0
 
     @property
     def key(self) -> str:
-        """The name of the answer: the job's, or the digest of what is asked."""
+        """What is asked, whichever attempt: the job's key, or the digest of the facts."""
         return self.job or digest_json([self.ask.value, dict(self.facts)])
 
     def to_json(self) -> dict[str, Any]:
@@ -61,6 +63,7 @@ class Announcement:
             "base": base,
             "split": self.split,
             "facts": dict(self.facts),
+            "attempt": self.attempt,
         }
 
 
@@ -76,9 +79,11 @@ def read_announcement(content: Mapping[str, Any]) -> Announcement:
         raise Refusal(Reason.SCHEMA, "ask")
     ask = Ask(content["ask"])
     is_job = ask in (Ask.TRAIN, Ask.EVALUATE)
-    number = content["round"]
-    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= MOST_ROUNDS:
-        raise Refusal(Reason.SCHEMA, "round")
+    for name in ("round", "attempt"):
+        number = content[name]
+        is_number = isinstance(number, int) and not isinstance(number, bool)
+        if not is_number or not 0 <= number <= MOST_ROUNDS:
+            raise Refusal(Reason.SCHEMA, name)
     if not isinstance(content["job"], str) or bool(DIGEST.fullmatch(content["job"])) != is_job:
         raise Refusal(Reason.SCHEMA, "job")
     splits = ("train", "val", "test") if ask is Ask.EVALUATE else ("",)
@@ -88,11 +93,12 @@ def read_announcement(content: Mapping[str, Any]) -> Announcement:
         raise Refusal(Reason.SCHEMA, "facts")
     return Announcement(
         ask,
-        number,
+        content["round"],
         content["job"],
         _base(content["base"], is_job),
         content["split"],
         content["facts"],
+        content["attempt"],
     )
 
 

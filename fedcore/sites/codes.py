@@ -33,10 +33,19 @@ class Code(StrEnum):
     SITE_NOT_READY = "site_not_ready"
 
     OTHER_CODE = "other_code"
+    OTHER_JOB = "other_job"
+    BAD_MODEL = "bad_model"
+    BAD_REQUEST = "bad_request"
     OUT_OF_MEMORY = "out_of_memory"
     MACHINE_TROUBLE = "machine_trouble"
     BLOB_MISSING = "blob_missing"
     WORK_FAILED = "work_failed"
+
+
+# The site was willing and could not; all others are a no.
+FAILURES = frozenset(
+    {Code.OUT_OF_MEMORY, Code.MACHINE_TROUBLE, Code.BLOB_MISSING, Code.BAD_MODEL, Code.WORK_FAILED}
+)
 
 
 def code_of(error: BaseException) -> Code:

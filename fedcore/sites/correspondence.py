@@ -21,6 +21,7 @@ class Correspondence:
       coordinator: whose keys sign.
       site: the other end.
       run: id of the run.
+      opening: how often the run was taken up, from 1.
       announced: number of the last announcement that is known to be there.
     """
 
@@ -28,8 +29,9 @@ class Correspondence:
     coordinator: Identity
     site: RegisteredSite
     run: str
+    opening: int = 1
     announced: int = 0
-    _asked: set[str] = field(default_factory=set)
+    _asked: set[tuple[str, int]] = field(default_factory=set)
 
     def announce(self, announcement: Announcement) -> None:
         """Leaves an announcement under the next free number; the same one is not left twice.
@@ -37,7 +39,8 @@ class Correspondence:
         A coordinator that was started again asks anew: a site answers what it has answered before
         with the same bytes.
         """
-        if announcement.key in self._asked:
+        asked = (announcement.key, announcement.attempt)
+        if asked in self._asked:
             return
         data = Envelope(
             "announcement",
@@ -52,15 +55,15 @@ class Correspondence:
             self.announced += 1
             if self.mailbox.post(self.lane.announcement(self.announced), data):
                 break
-        self._asked.add(announcement.key)
+        self._asked.add(asked)
 
-    def answer(self, key: str) -> bytes | None:
+    def answer(self, key: str, attempt: int = 0) -> bytes | None:
         """The bytes of the answer to what was asked under the key, or None: not there yet.
 
         Raises:
           Refusal: ``too_large``.
         """
-        return self.mailbox.read(self.lane.reply(key), MOST_BYTES)
+        return self.mailbox.read(self.lane.reply(key, attempt), MOST_BYTES)
 
     def fetch(self, ref: Ref) -> bytes:
         """A blob that the site left; no more than its claimed size is read.
@@ -70,11 +73,19 @@ class Correspondence:
         """
         return self.mailbox.read_blob(self.lane.outbox, ref)
 
+    def discard(self, ref: Ref) -> None:
+        """Removes a blob of the site's that was taken over."""
+        self.mailbox.place.remove(f"{self.lane.outbox}/{ref.digest}")
+
     @property
     def lane(self) -> Lane:
         """The names that both ends derive."""
         if not hasattr(self, "_lane"):
             self._lane = Lane.between(
-                self.coordinator, self.site.identity, site=self.site.name, run=self.run
+                self.coordinator,
+                self.site.identity,
+                site=self.site.name,
+                run=self.run,
+                opening=self.opening,
             )
         return self._lane

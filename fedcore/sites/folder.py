@@ -177,7 +177,7 @@ def make_site(path: Path, settings: SiteSettings, policy_text: str) -> SiteFolde
     with os.fdopen(descriptor, "wb") as file:
         file.write(secrets.token_bytes(SECRET_BYTES))
     (path / "policy.yaml").write_text(policy_text)
-    dumped = settings.model_dump(mode="json", exclude_defaults=True)
+    dumped = settings.model_dump(mode="json")
     (path / "site.yaml").write_text(yaml.safe_dump(dumped, sort_keys=False))
     return SiteFolder(path)
 

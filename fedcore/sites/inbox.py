@@ -3,9 +3,7 @@ approved, and leaves answers. It only ever reads and writes at the mailbox; nobo
 
 from __future__ import annotations
 
-import random
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from fedcore.sites.announcement import Announcement, Ask, read_announcement
@@ -15,8 +13,6 @@ from fedcore.sites.mailbox import Lane, Mailbox
 from fedcore.sites.refusal import Reason, Refusal
 from fedcore.sites.reply import Reply
 
-# An idle site looks often enough to start within two seconds, and backs off to that.
-FIRST_PAUSE, LONGEST_PAUSE, GROWTH = 0.05, 1.0, 1.5
 # So many names are looked for at a time: the next two, and one that came out of order.
 WINDOW = 3
 
@@ -30,6 +26,7 @@ class Inbox:
       site: whose keys answer.
       coordinator: the only party that is listened to.
       run: id of the run.
+      opening: how often the run was taken up, from 1.
       refused: told of announcements that are not of the coordinator's making.
     """
 
@@ -37,6 +34,7 @@ class Inbox:
     site: Identity
     coordinator: PublicIdentity
     run: str
+    opening: int = 1
     refused: Callable[[Refusal], None] = lambda refusal: None
     _read: set[int] = field(default_factory=set)
     _ahead: list[Announcement] = field(default_factory=list)
@@ -46,7 +44,11 @@ class Inbox:
         """The names that both ends derive."""
         if not hasattr(self, "_lane"):
             self._lane = Lane.between(
-                self.site, self.coordinator, site=self.site.name, run=self.run
+                self.site,
+                self.coordinator,
+                site=self.site.name,
+                run=self.run,
+                opening=self.opening,
             )
         return self._lane
 
@@ -66,26 +68,16 @@ class Inbox:
                 return first
         return None
 
-    def announcements(self, until: Callable[[], bool]) -> Iterator[Announcement]:
-        """Announcements as they come, until the run is closed or ``until`` says so."""
-        pause = FIRST_PAUSE
-        while not until():
-            announcement = self.take()
-            if announcement is None:
-                pause = min(LONGEST_PAUSE, pause * GROWTH)
-                time.sleep(pause * random.uniform(0.8, 1.2))
-                continue
-            pause = FIRST_PAUSE
-            yield announcement
-            if announcement.ask is Ask.CLOSE:
-                return
+    def has_answered(self, said: Announcement) -> bool:
+        """Whether the answer to this announcement is in the mailbox already."""
+        return self.mailbox.place.holds_name(self.lane.reply(said.key, said.attempt))
 
     def answer(self, reply: Reply) -> bytes:
         """Leaves an answer once; returns the bytes, to be left again as they are."""
         data = Envelope(
             "reply", self.site.name, self.coordinator.name, self.run, reply.to_json()
         ).signed_by(self.site)
-        self.mailbox.post(self.lane.reply(reply.job), data)
+        self.mailbox.post(self.lane.reply(reply.key, reply.attempt), data)
         return data
 
     def _read_new(self) -> list[Announcement]:

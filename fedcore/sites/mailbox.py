@@ -92,7 +92,8 @@ class Lane:
     Attributes:
       site: name of the site.
       run: id of the run.
-      key: 32 bytes that only the two know.
+      key: 32 bytes that only the two know, of one opening of the run: what was left before a run
+        was taken up again is not read as if it were new.
     """
 
     site: str
@@ -100,9 +101,9 @@ class Lane:
     key: bytes
 
     @staticmethod
-    def between(us: Identity, other: PublicIdentity, *, site: str, run: str) -> Lane:
-        """The lane of a run, from either end."""
-        context = f"fedloom lane 1\n{site}\n{run}".encode()
+    def between(us: Identity, other: PublicIdentity, *, site: str, run: str, opening: int) -> Lane:
+        """The lane of a run, from either end; ``opening``: how often it was taken up, from 1."""
+        context = f"fedloom lane 1\n{site}\n{run}\n{opening}".encode()
         return Lane(site, run, derive(us.agreed_with(other), context))
 
     @property
@@ -114,9 +115,9 @@ class Lane:
         """Name of the coordinator's announcement ``number``, from 1."""
         return f"to/{self.site}/{self.run}/{self._name(f'announcement {number}')}"
 
-    def reply(self, job: str) -> str:
-        """Name of the site's reply to a job."""
-        return f"{self.outbox}/{self._name(f'reply {job}')}"
+    def reply(self, key: str, attempt: int = 0) -> str:
+        """Name of the site's reply to what was asked under a key."""
+        return f"{self.outbox}/{self._name(f'reply {key} {attempt}')}"
 
     def _name(self, what: str) -> str:
         return hmac.new(self.key, what.encode(), sha256).hexdigest()

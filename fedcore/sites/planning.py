@@ -11,7 +11,7 @@ from fedcore.digests import canonical_json, digest_json
 from fedcore.federation import CENTRAL, Federation, Holding
 from fedcore.models.preprocess import TablePreprocess
 from fedcore.moments import merged, standardiser
-from fedcore.plan import RunPlan, assemble
+from fedcore.plan import RunPlan, assemble, federation_weights
 from fedcore.refs import Ref
 from fedcore.sites.description import Description, shard_name
 from fedcore.sites.inquiry import Inquiry, Preparation, Scaling
@@ -73,13 +73,15 @@ def plan_of_sites(config: RunConfig, descriptions: Sequence[Description], store:
         )
     first, how = sites[0], _scaling(config, sites)
     shared = {CENTRAL: how, **{one.client: how for one in sites}}
+    federation = Federation({one.client: _holding(one, how) for one in sites}, {}, {})
     return assemble(
         config,
         store,
         task=first.task,
         features=first.features,
         shape=first.input_shape,
-        federation=Federation({one.client: _holding(one, how) for one in sites}, {}, {}),
+        federation=federation,
+        class_weights=federation_weights(config, first.task, federation),
         # What a site's own rows scale by is its own business.
         scaling={
             client: one.to_json()

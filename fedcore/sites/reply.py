@@ -1,4 +1,4 @@
-"""What a site answers to a job: the one schema, and its strict reader."""
+"""What a site answers to an announcement: the one schema, and its strict reader."""
 
 from __future__ import annotations
 
@@ -24,20 +24,21 @@ class Reply:
     """A site's answer.
 
     Attributes:
-      job: key of the job, as it was announced.
+      key: of what was announced.
+      attempt: which of the announcements of the same thing is answered.
       status: ``done``, or ``refused`` and ``failed`` with a reason code.
       code: of the reason; never free text.
       base: digest of the model that an update started from.
       num_examples: samples used.
       metrics: few finite numbers.
-      sealed: the update as it lies in the mailbox, for the coordinator only.
-      plain: the update's safetensors bytes once unsealed.
+      sealed: an update or facts as they lie in the mailbox, for the coordinator only.
+      plain: the same once unsealed: safetensors or canonical JSON.
       seconds: what the work took.
-      facts: the answer to a job that is not about a model (audit, statistics, preparation).
     """
 
-    job: str
+    key: str
     status: Status
+    attempt: int = 0
     code: str = ""
     base: str = ""
     num_examples: int = 0
@@ -45,13 +46,13 @@ class Reply:
     sealed: Ref | None = None
     plain: Ref | None = None
     seconds: float = 0.0
-    facts: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The content of a reply's envelope."""
         return {
-            "job": self.job,
+            "key": self.key,
             "status": self.status,
+            "attempt": self.attempt,
             "code": self.code,
             "base": self.base,
             "num_examples": self.num_examples,
@@ -59,7 +60,6 @@ class Reply:
             "sealed": _ref_json(self.sealed),
             "plain": _ref_json(self.plain),
             "seconds": self.seconds,
-            "facts": dict(self.facts),
         }
 
 
@@ -71,7 +71,8 @@ def read_reply(content: Mapping[str, Any]) -> Reply:
     """
     if set(content) != set(Reply.__dataclass_fields__):
         raise Refusal(Reason.SCHEMA, "reply")
-    _require(_matches(content["job"], DIGEST), Reason.SCHEMA, "job")
+    _require(_matches(content["key"], DIGEST), Reason.SCHEMA, "key")
+    _require(_is_count(content["attempt"]), Reason.SCHEMA, "attempt")
     _require(content["status"] in ("done", "refused", "failed"), Reason.SCHEMA, "status")
     has_code = content["status"] != "done"
     code = content["code"]
@@ -79,7 +80,6 @@ def read_reply(content: Mapping[str, Any]) -> Reply:
     _require(content["base"] == "" or _matches(content["base"], DIGEST), Reason.SCHEMA, "base")
     _require(_is_count(content["num_examples"]), Reason.EXAMPLES, "num_examples")
     _require(_is_number(content["seconds"]) and content["seconds"] >= 0, Reason.SCHEMA, "seconds")
-    _require(isinstance(content["facts"], dict), Reason.SCHEMA, "facts")
     metrics = content["metrics"]
     _require(isinstance(metrics, dict) and len(metrics) <= MOST_METRICS, Reason.METRICS, "metrics")
     for name, value in metrics.items():

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from fedcore.sites.refusal import Reason, Refusal
 
-MOST_DEPTH = 8
+MOST_DEPTH = 12
 MOST_INTEGER = 2**63
 # A string with its escapes; what is left of a text without strings shows its depth.
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
@@ -18,7 +18,7 @@ _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 def parse(data: bytes, *, most_bytes: int) -> Any:
     """The JSON value of a text that has only one reading.
 
-    Refused are: more than ``most_bytes``, a depth over 8, repeated keys, NaN and infinities (also
+    Refused are: more than ``most_bytes``, a depth over 12, repeated keys, NaN and infinities (also
     as 1e999), integers of more than 63 bits, lone surrogates, anything that is not UTF-8.
 
     Raises:

@@ -26,6 +26,14 @@ def test_binary_by_hand():
     assert found["loss"] == pytest.approx((sum(losses) + math.log1p(math.exp(-3))) / 4)
 
 
+@pytest.mark.parametrize("decimals", [1, 8])
+def test_auc_equals_scikit_learn_with_and_without_ties(decimals):
+    rng = np.random.default_rng(1)
+    logits, targets = rng.normal(size=(300, 1)).round(decimals), rng.integers(0, 2, 300)
+    expected = sk.roc_auc_score(targets, BINARY.scores(logits)[:, 0])
+    assert measure(BINARY, logits, targets)["auc"] == pytest.approx(expected, rel=1e-12)
+
+
 def test_multiclass_equals_scikit_learn():
     rng = np.random.default_rng(0)
     logits, targets = rng.normal(size=(200, 3)), rng.integers(0, 3, 200)

@@ -8,7 +8,7 @@ import pytest
 from fedcore.data.dataset import Dataset, Split
 from fedcore.partition.make import make_partition
 from fedcore.partition.manifest import from_parquet, to_parquet
-from fedcore.partition.picture import class_picture, class_table
+from fedcore.partition.picture import class_table, partition_picture
 from fedcore.partition.settings import Dirichlet, Iid
 from fedcore.task import Task, TaskKind
 
@@ -87,6 +87,6 @@ def test_class_table_of_other_tasks():
 def test_picture_is_a_png_and_deterministic(clients):
     dataset = toy()
     partition = make_partition(dataset, Iid(clients=clients), 1)
-    picture = class_picture(dataset, partition)
+    picture = partition_picture(dataset, partition)
     assert picture.startswith(b"\x89PNG")
-    assert picture == class_picture(dataset, partition)
+    assert picture == partition_picture(dataset, partition)

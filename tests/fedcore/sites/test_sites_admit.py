@@ -12,7 +12,7 @@ from fedcore.digests import canonical_json, digest_bytes
 from fedcore.jobs import ClientJob, JobKind
 from fedcore.outcomes import Done, Failed, Refused
 from fedcore.refs import Ref
-from fedcore.sites.admit import Expected, admit, seal_context
+from fedcore.sites.admit import Expected, admit, admit_facts, seal_context
 from fedcore.sites.envelope import Envelope
 from fedcore.sites.identity import new_identity
 from fedcore.sites.refusal import Reason, Refusal
@@ -58,7 +58,7 @@ def update(arrays=MODEL, job=JOB, run="run-1", reader=CENTRE, plain=None, **chan
         "base": job.base.digest,
         "num_examples": 40,
         "metrics": {"loss": 0.5},
-        "sealed": left(seal(plain, reader.public, seal_context(run, job))),
+        "sealed": left(seal(plain, reader.public, seal_context(run, job.key))),
         "plain": Ref(digest_bytes(plain), len(plain), "plain"),
         **changes,
     }
@@ -98,7 +98,39 @@ def test_an_evaluation_is_few_numbers():
     good = Reply(job.key, "done", num_examples=9, metrics={"loss": 1.0})
     assert answer(sent(good), expected).outcome.result.metrics == {"loss": 1.0}
     with pytest.raises(Refusal, match="schema: evaluation"):
-        answer(sent(replace(good, facts={"rows": [1]})), expected)
+        answer(sent(replace(good, sealed=left(b"scores"))), expected)
+
+
+def said(facts, key="e" * 64, **changes):
+    plain = canonical_json(facts).encode()
+    reply = Reply(
+        key,
+        "done",
+        sealed=left(seal(plain, CENTRE.public, seal_context("run-1", key))),
+        plain=Ref(digest_bytes(plain), len(plain), "plain"),
+    )
+    data = sent(replace(reply, **changes))
+    return admit_facts(
+        data, fetch, run="run-1", key="e" * 64, attempt=0, site=WARD.public, coordinator=CENTRE
+    )
+
+
+def test_facts_are_an_object_and_nothing_beside_it():
+    assert said({"sizes": {"train": 3}}).facts == {"sizes": {"train": 3}}
+    no = said({}, status="refused", code="not_approved")
+    assert (no.facts, no.code) == (None, "not_approved")
+    for facts, changes, reason in (
+        ([1], {}, "schema: facts"),
+        ({}, {"num_examples": 3}, "schema: facts"),
+        ({}, {"base": "b" * 64}, "schema: facts"),
+        ({}, {"attempt": 1}, "other_job"),
+        ({}, {"key": "f" * 64}, "other_job"),
+        ({}, {"sealed": None}, "schema: sealed"),
+        ({}, {"sealed": Ref("a" * 64, 2**40, "sealed")}, "too_large"),
+        ({"a": 1}, {"plain": Ref("a" * 64, 7, "plain")}, "altered_blob"),
+    ):
+        with pytest.raises(Refusal, match=f"^{reason}"):
+            said(facts, **changes)
 
 
 NOT_FINITE = {**MODEL, "b": np.array([0, np.inf, 0], np.float32)}
@@ -114,13 +146,13 @@ ANOTHER = replace(JOB, round=3)
         (lambda: sent(update(), run="run-2"), "other_run"),
         (lambda: sent(update(), kind="announcement"), "schema: kind"),
         (lambda: sent(update(job=ANOTHER)), "other_job"),
-        (lambda: sent(replace(update(job=ANOTHER), job=JOB.key)), "seal"),
+        (lambda: sent(replace(update(job=ANOTHER), key=JOB.key)), "seal"),
         (lambda: sent(update(run="run-2")), "seal"),
         (lambda: sent(update(reader=OTHER)), "seal"),
         (lambda: sent(update(base="a" * 64)), "other_base"),
         (lambda: sent(update(num_examples=51)), "examples"),
         (lambda: sent(update(num_examples=0)), "examples"),
-        (lambda: sent(update(sealed=None)), "schema: update"),
+        (lambda: sent(update(sealed=None)), "schema: sealed"),
         (lambda: sent(update(plain=b"short")), "tensors: header"),
         (lambda: sent(replace(update(), plain=Ref("e" * 64, 5, "plain"))), "altered_blob"),
         (lambda: sent(replace(update(), sealed=Ref("e" * 64, 2**40, "sealed"))), "too_large"),
@@ -159,7 +191,7 @@ JSON = PLAIN | st.lists(PLAIN, max_size=2) | st.dictionaries(st.text(max_size=5)
 @example("metrics", {"loss": True})
 @example("sealed", {"digest": 64 * "a", "size": False})
 @example("num_examples", 1.0)
-@example("facts", {"path": "/etc/passwd"})
+@example("attempt", 1)
 def test_a_signed_reply_with_any_field_is_the_same_outcome_or_a_refusal(field, value):
     """A site that is registered may be hostile too: its signature makes nothing true."""
     content = update().to_json()

@@ -198,7 +198,7 @@ def test_the_same_model_as_with_all_rows_in_one_place(tmp_path, scope, rounds):
         == {s: len(at) for s, at in expected.dropped.items()}
         == {"train": 7, "val": 2}
     )
-    assert sited.initial == plan.initial and sited._class_weights() == plan._class_weights()
+    assert sited.initial == plan.initial and sited.class_weights == plan.class_weights
     assert sited.scaling == ({} if scope == "client" else plan.scaling)
     assert sited.from_header(sited.header()).header() == sited.header()
 

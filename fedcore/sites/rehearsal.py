@@ -1,0 +1,110 @@
+"""What a run would make of a site's rows, worked out there and for its own people only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from fedcore.config import RunConfig
+from fedcore.execute import execute
+from fedcore.federation import Federation, Holding
+from fedcore.jobs import ClientJob
+from fedcore.numerics import code_digest
+from fedcore.outcomes import ClientUpdate, Done, Evaluation
+from fedcore.plan import RunPlan, assemble, federation_weights
+from fedcore.refs import Ref
+from fedcore.sites.description import Description, describe
+from fedcore.sites.folder import SiteError, SiteFolder
+from fedcore.sites.holding import Shelf, prepare_data
+from fedcore.sites.inquiry import Inquiry
+from fedcore.sites.outgoing import Asked, Delta, Measured, Outgoing
+from fedcore.sites.planning import preparations
+from fedcore.store import Store
+
+NO_SALT = "0" * 64  # the coordinator draws a run's own; the names have the same size
+
+
+def rehearse(
+    site: SiteFolder, config: RunConfig, run: str, *, trains: bool = True
+) -> Iterator[tuple[Asked, Outgoing]]:
+    """The description of the site's data, then one update and one evaluation of a run.
+
+    The site is taken for the only one, so that values differ from the run's, but not their names,
+    forms and sizes. What was worked out is removed at the end.
+
+    Args:
+      run: id that the policy sees.
+      trains: False: the description only.
+
+    Raises:
+      SiteError: training or evaluation failed on these rows.
+      ValueError: data that cannot be read, or settings that cannot work on them.
+    """
+    settings = site.settings
+    dataset = settings.data.load(Path(settings.folder) if settings.folder else None)
+    inquiry = Inquiry(config.audit, config.preprocessing.standardise, NO_SALT)
+    description = describe(dataset, settings.name, inquiry, secret=site.secret)
+
+    def asked(kind: str, round: int, key: str) -> Asked:
+        return Asked(run, config.name, kind, round, key, config.digest, code_digest())
+
+    yield asked("audit", 0, NO_SALT), description
+    if not trains:
+        return
+    how = preparations(config, [description], NO_SALT, {})[settings.name]
+    with TemporaryDirectory(prefix=".rehearsal-", dir=site.path) as folder:
+        store = Store(folder)
+        shelf = Shelf(store)
+        names = prepare_data(dataset, settings.name, how, secret=site.secret, shelf=shelf)
+        blobs = {split: shelf.resolve(name) for split, name in names.items()}
+        plan = _plan(config, store, description, blobs)
+        base = plan.initial.params
+        (job,) = plan.train_jobs(1, base, [settings.name])
+        update = _done(job, store, site.cache).result
+        assert isinstance(update, ClientUpdate)
+        yield (
+            asked("train", 1, job.key),
+            Delta(
+                store.get_arrays(update.delta),
+                store.get_arrays(base),
+                update.num_examples,
+                update.metrics,
+            ),
+        )
+        for split in config.evaluation.splits:
+            for job in plan.evaluate_jobs(1, base, split):
+                measured = _done(job, store, site.cache).result
+                assert isinstance(measured, Evaluation)
+                yield (
+                    asked("evaluate", 1, job.key),
+                    Measured(measured.num_examples, measured.metrics),
+                )
+                return
+
+
+def _plan(
+    config: RunConfig, store: Store, one: Description, blobs: Mapping[str, Ref]
+) -> RunPlan:
+    federation = Federation(
+        {one.client: Holding(blobs, dict(one.sizes), one.train_labels)}, {}, {}
+    )
+    return assemble(
+        config,
+        store,
+        task=one.task,
+        features=one.features,
+        shape=one.input_shape,
+        federation=federation,
+        class_weights=federation_weights(config, one.task, federation),
+        scaling={},
+        about={},
+    )
+
+
+def _done(job: ClientJob, store: Store, cache: Path) -> Done:
+    outcome = execute(job, store, cache)
+    if not isinstance(outcome, Done):
+        reason = getattr(outcome, "reason", "")
+        raise SiteError(f"{job.kind} failed on this site's rows: {reason}")
+    return outcome
