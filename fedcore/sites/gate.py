@@ -85,13 +85,16 @@ class Gate:
         return kept
 
     def preview(self, asked: Asked, value: Outgoing) -> Preview:
-        """What would leave of a value, without releasing, keeping or counting it."""
+        """What would leave of a value, without releasing, keeping or counting it.
+
+        Of several reasons to stay the one in the value itself is told: permission comes later.
+        """
         policy, made = self._made(asked, value)
         stays = made if isinstance(made, Withheld) else None
         with self.log.writing() as writer:
             if policy is not None:
                 check = refused_answer if isinstance(value, Excuse) else self._refused
-                stays = self._refused_by(check, policy, asked) or stays
+                stays = stays or self._refused_by(check, policy, asked)
             self._log(writer, "previewed", asked, policy, stays.code if stays else "", {})
         if isinstance(made, Withheld):
             return Preview((), 0, (), stays)

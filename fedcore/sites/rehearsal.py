@@ -83,12 +83,8 @@ def rehearse(
                 return
 
 
-def _plan(
-    config: RunConfig, store: Store, one: Description, blobs: Mapping[str, Ref]
-) -> RunPlan:
-    federation = Federation(
-        {one.client: Holding(blobs, dict(one.sizes), one.train_labels)}, {}, {}
-    )
+def _plan(config: RunConfig, store: Store, one: Description, blobs: Mapping[str, Ref]) -> RunPlan:
+    federation = Federation({one.client: Holding(blobs, dict(one.sizes), one.train_labels)}, {}, {})
     return assemble(
         config,
         store,

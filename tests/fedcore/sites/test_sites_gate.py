@@ -344,7 +344,7 @@ def test_a_preview_says_why_it_would_stay(site):
     preview = site.gate.preview(ASKED, TRAINED)
     assert preview.withheld.code is Code.RUN_NOT_ALLOWED and len(preview.fields) == 4
     preview = site.gate.preview(ASKED, replace(TRAINED, num_examples=1))
-    assert preview.withheld.code is Code.RUN_NOT_ALLOWED and preview.fields == ()
+    assert preview.withheld.code is Code.TOO_FEW_EXAMPLES and preview.fields == ()
     assert site.gate.preview(ASKED, Excuse(Code.WORK_FAILED)).withheld is not None
 
 
