@@ -13,8 +13,11 @@ from deployments.cli import (
     config,
     controls,
     events,
+    federation,
     registry,
     run,
+    site,
+    sites,
     stack,
     store,
 )
@@ -71,3 +74,6 @@ app.command("backup", cls=Command, rich_help_panel="Operate")(care.backup)
 app.command("restore", cls=Command, rich_help_panel="Operate")(care.restore)
 app.add_typer(stack.app, name="stack", rich_help_panel="Operate")
 app.add_typer(store.app, name="store", rich_help_panel="Operate")
+app.add_typer(site.app, name="site", rich_help_panel="Sites")
+app.add_typer(sites.app, name="sites", rich_help_panel="Sites")
+app.add_typer(federation.app, name="federation", rich_help_panel="Sites")

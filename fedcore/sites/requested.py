@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from fedcore.chain import RUN_ID
 from fedcore.config import ConfigError, RunConfig, make_config
 from fedcore.sites.folder import SiteFolder
-from fedcore.sites.outgoing import Asked, Withheld
+from fedcore.sites.outgoing import DIGEST, Asked, Withheld
 from fedcore.sites.permission import refused_result
 from fedcore.sites.policy import Policy
 from fedcore.sites.status import SiteStatus
@@ -51,7 +51,7 @@ def read_requested(site: SiteFolder, run: str) -> Requested:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
         found = Requested(run, value["code"], make_config(value["config"]))
-        if found.plan == value["plan"]:
+        if found.plan == value["plan"] and DIGEST.fullmatch(found.code):
             return found
     except FileNotFoundError:
         known = ", ".join(_runs(site)) or "none"
