@@ -13,7 +13,6 @@ from deployments.cli import (
     config,
     controls,
     events,
-    federation,
     registry,
     run,
     site,
@@ -76,4 +75,3 @@ app.add_typer(stack.app, name="stack", rich_help_panel="Operate")
 app.add_typer(store.app, name="store", rich_help_panel="Operate")
 app.add_typer(site.app, name="site", rich_help_panel="Sites")
 app.add_typer(sites.app, name="sites", rich_help_panel="Sites")
-app.add_typer(federation.app, name="federation", rich_help_panel="Sites")
