@@ -62,7 +62,7 @@ def trust(
 
         fedloom site trust coordinator.json --fingerprint "0a1b 2c3d ..."
     """
-    from fedcore.sites.audit_log import LogBroken
+    from fedcore.sites.audit_entry import LogBroken
     from fedcore.sites.folder import SiteError
     from fedcore.sites.folder import trust as listen_to
 
@@ -170,7 +170,7 @@ def approve(
 
 def _decide(folder: Path, change: Callable[[Path, AuditLog], SiteStatus]) -> None:
     """Ends the command with the reason, and with what holds in spite of it."""
-    from fedcore.sites.audit_log import LogBroken
+    from fedcore.sites.audit_entry import LogBroken
     from fedcore.sites.status import StatusError, read_status
 
     site = opened(folder, reads=False)

@@ -28,7 +28,7 @@ def show(
 
     Example: `fedloom site log show -n 50`
     """
-    from fedcore.sites.audit_log import LogBroken
+    from fedcore.sites.audit_entry import LogBroken
 
     last: deque[Entry] = deque(maxlen=count)
     broken = None
@@ -59,7 +59,7 @@ def verify(
 
     Example: `fedloom site log verify`
     """
-    from fedcore.sites.audit_log import LogBroken
+    from fedcore.sites.audit_entry import LogBroken
 
     with reasons_for(LogBroken, OSError):
         found = opened(folder, reads=False).log.verify(head)

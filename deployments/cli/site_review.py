@@ -33,7 +33,7 @@ def status(folder: Folder = HERE) -> None:
 
     Example: `fedloom site status --folder /srv/fedloom/north`
     """
-    from fedcore.sites.audit_log import LogBroken
+    from fedcore.sites.audit_entry import LogBroken
     from fedcore.sites.policy import PolicyError
     from fedcore.sites.status import StatusError, read_status
 
@@ -107,7 +107,7 @@ def preview(
         fedloom site preview heart.yaml
     """
     from fedcore.config import ConfigError, RunConfig, load_config
-    from fedcore.sites.audit_log import LogBroken
+    from fedcore.sites.audit_entry import LogBroken
     from fedcore.sites.gate import open_gate
     from fedcore.sites.identity import IdentityError
     from fedcore.sites.rehearsal import rehearse
