@@ -26,7 +26,7 @@ from deployments.stack.stack import Stack, read_stack
 from fedcore.chain import Chain
 from fedcore.config import RunConfig, make_config
 from fedcore.engines.in_process import InProcessEngine
-from fedcore.event_log import EventLog
+from fedcore.event_log import EventLog, EventLogUnavailable
 from fedcore.events import Event, EventType
 from fedcore.run import run_federated
 from fedcore.store import Store
@@ -126,6 +126,32 @@ class StackTrial:
         ]
 
 
+@dataclass(frozen=True)
+class PatientLog:
+    """The event log, asked again while PostgreSQL is away: the trial kills it too."""
+
+    log: EventLog
+
+    def history(self, run_id: str, **chosen: Any) -> list[Event]:
+        """As the log's own."""
+        while True:
+            try:
+                return self.log.history(run_id, **chosen)
+            except EventLogUnavailable:
+                time.sleep(0.5)
+
+    def follow(self, run_id: str, after: str, **how: Any) -> Iterator[Event]:
+        """As the log's own."""
+        while True:
+            try:
+                for event in self.log.follow(run_id, after=after, **how):
+                    after = event.event_id
+                    yield event
+                return
+            except EventLogUnavailable:
+                time.sleep(0.5)
+
+
 def stack_trial(stack: Stack, seed: int, plan: list[tuple[str, str]]) -> StackTrial:
     """One run, killed as planned.
 
@@ -139,7 +165,7 @@ def stack_trial(stack: Stack, seed: int, plan: list[tuple[str, str]]) -> StackTr
     trial = StackTrial(seed, stack.database, expected=undisturbed(config))
     control = Control(stack)
     run_id = control.start("train-federated/custom", config.model_dump(mode="json"))
-    log = event_log(stack.home)
+    log = PatientLog(event_log(stack.home))
     seen = ""
     for stage, target in plan:
         seen = _await(log, run_id, seen, STAGES[stage], control)
@@ -161,7 +187,7 @@ def undisturbed(config: RunConfig) -> str:
 
 
 def _await(
-    log: EventLog, run_id: str, after: str, begun: Callable[[Event], bool], control: Control
+    log: PatientLog, run_id: str, after: str, begun: Callable[[Event], bool], control: Control
 ) -> str:
     """Id of the first event behind ``after`` that tells it; empty when the run ended before."""
     deadline = time.monotonic() + SECONDS_TO_END
@@ -177,7 +203,7 @@ def _await(
 
 
 def _kill_and_recover(
-    stack: Stack, control: Control, log: EventLog, run_id: str, stage: str, target: str
+    stack: Stack, control: Control, log: PatientLog, run_id: str, stage: str, target: str
 ) -> Kill:
     history = log.history(run_id)
     last = history[-1].event_id if history else ""
@@ -210,7 +236,7 @@ def _kill_and_recover(
     return kill
 
 
-def _has_new_work(log: EventLog, run_id: str, after: str, restarts_run: bool) -> bool:
+def _has_new_work(log: PatientLog, run_id: str, after: str, restarts_run: bool) -> bool:
     """Whether the run goes on: by a task of its new process, or by any event where it has no new
     one."""
     events = log.history(run_id, after=after)
@@ -255,7 +281,12 @@ def _to_the_end(control: Control, run_id: str) -> str:
 
 
 def _judge(
-    trial: StackTrial, stack: Stack, control: Control, log: EventLog, run_id: str, config: RunConfig
+    trial: StackTrial,
+    stack: Stack,
+    control: Control,
+    log: PatientLog,
+    run_id: str,
+    config: RunConfig,
 ) -> None:
     chain = Chain(Store(stack.home / "store"), run_id)
     trial.rounds = (len(list(chain.records())), config.rounds.count)
