@@ -200,6 +200,8 @@ def show(stack: Stack) -> None:
     """Where the stack answers."""
     out.print(f"Prefect  {stack.prefect_ui_url}")
     out.print(f"MLflow   {stack.mlflow_url}")
+    if stack.gateway_port:
+        out.print(f"Sites    {stack.gateway_url}")
     if stack.public_url:
         out.print(f"Public   {stack.public_url}  through a reverse proxy: fedloom stack proxy")
     if stack.auth:

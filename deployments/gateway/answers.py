@@ -21,7 +21,7 @@ def only(*names: str) -> Cut:
 
 _TIMES = ("created", "updated")
 _RUN = (
-    *("id", "name", "run_count", "state_id", "state_type", "state_name", "tags"),
+    *("id", "name", "run_count", "state_id", "state_type", "state_name"),
     *("expected_start_time", "next_scheduled_start_time", "start_time", "end_time"),
     *("total_run_time", "estimated_run_time", "estimated_start_time_delta", "empirical_policy"),
     *_TIMES,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -21,7 +20,7 @@ from deployments.gateway.rules import ALLOWED, Call, Rule
 from deployments.gateway.streams import stream_events
 from deployments.gateway.tokens import Tokens, tokens_file
 from deployments.gateway.upstream import Refused, Upstream
-from deployments.stack.stack import LOOPBACK, stack_home
+from deployments.stack.stack import stack_home
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
 
@@ -84,17 +83,6 @@ def create_app() -> Starlette:
         trust_env=False,  # never through a proxy
     )
     return make_app(tokens, limits, client)
-
-
-def server_command(port: int, limits: Limits) -> tuple[str, ...]:
-    """The program that serves ``create_app`` on a loopback port."""
-    return (
-        *(sys.executable, "-m", "uvicorn", "--factory", "deployments.gateway.app:create_app"),
-        *("--host", LOOPBACK, "--port", str(port), "--log-level", "warning", "--no-access-log"),
-        *("--no-server-header", "--limit-concurrency", "2000", "--timeout-keep-alive", "60"),
-        # A compressed message may be small and become large.
-        *("--ws-max-size", str(limits.most_bytes), "--ws-per-message-deflate", "false"),
-    )
 
 
 async def _alive(request: Request) -> Response:

@@ -37,13 +37,19 @@ def worker_answers(stack: Stack) -> bool:
         return False
 
 
+def gateway_answers(stack: Stack) -> bool:
+    """The gateway of sites lets callers in, or tells them that it does not."""
+    return _get(f"{stack.gateway_url.removesuffix('/api')}/alive").strip() == "OK"
+
+
 def answers(stack: Stack) -> dict[str, Callable[[Stack], bool]]:
     """What to ask of each service, in the order in which they start."""
     from deployments.stack.postgres import postgres_answers
 
     databases = {"postgres": postgres_answers} if stack.database == POSTGRES else {}
     servers = {"prefect": prefect_answers, "mlflow": mlflow_answers, "worker": worker_answers}
-    return {**databases, **servers}
+    gateway = {"gateway": gateway_answers} if stack.gateway_port else {}
+    return {**databases, **servers, **gateway}
 
 
 def _get(url: str) -> str:

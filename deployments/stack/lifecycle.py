@@ -15,7 +15,7 @@ import psutil
 
 from deployments.stack import processes
 from deployments.stack.health import answers
-from deployments.stack.options import Options, refuse_other_options, with_options
+from deployments.stack.options import Options, refuse_other_options, with_gateway, with_options
 from deployments.stack.ports import choose_port, describe_holder, is_free, listens
 from deployments.stack.stack import (
     POSTGRES,
@@ -83,6 +83,7 @@ def bring_up(
             _refuse_leftovers(earlier)
             stack = _with_ports(home, earlier, prefect_port, mlflow_port, tell)
             stack = with_options(stack, earlier, options, tell)
+            stack = with_gateway(stack, earlier, tell)
             pid = start_supervisor(stack)
             stack = replace(stack, processes={"supervisord": processes.identify(pid)})
             write_stack(stack)
@@ -139,6 +140,7 @@ def stack_status(stack: Stack) -> list[ServiceStatus]:
         "prefect": stack.prefect_ui_url,
         "mlflow": stack.mlflow_url,
         "worker": "pool fedloom",
+        "gateway": stack.gateway_url,
     }
     states = service_states(stack.home)
     return [
@@ -208,6 +210,7 @@ def _is_ours(stack: Stack, name: str, state: Any) -> bool:
         "prefect": stack.prefect_port,
         "mlflow": stack.mlflow_port,
         "postgres": stack.postgres_port,
+        "gateway": stack.gateway_port,
     }.get(name)
     if state["statename"] != "RUNNING" or port is None:
         return bool(state["statename"] == "RUNNING")

@@ -20,6 +20,7 @@ from deployments.stack.stack import (
 
 # Not 5432: that is the machine's own PostgreSQL, which may start later.
 POSTGRES_PORT = 5433
+GATEWAY_PORT = 4201
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,21 @@ def with_options(
     if database != SQLITE:
         _prepare_server(stack, word)
     return stack
+
+
+def with_gateway(stack: Stack, earlier: Stack | None, tell: Callable[[str], None]) -> Stack:
+    """The stack with a port for the gateway of sites, if a site has a token."""
+    from deployments.gateway.tokens import tokens_file
+
+    if not tokens_file(stack.home).exists():
+        return stack
+    refuse_readable(tokens_file(stack.home))
+    first = (earlier and earlier.gateway_port) or GATEWAY_PORT
+    taken = frozenset({stack.prefect_port, stack.mlflow_port, stack.postgres_port})
+    port = choose_port(first, taken=taken)
+    if port != first:
+        tell(f"The gateway uses port {port}: {first} is taken by {describe_holder(first)}")
+    return replace(stack, gateway_port=port)
 
 
 def refuse_other_options(stack: Stack, options: Options) -> None:

@@ -48,8 +48,8 @@ class Service:
 
 
 def services(stack: Stack) -> tuple[Service, ...]:
-    """PostgreSQL where the stack has its own, Prefect server, MLflow server and worker, for this
-    stack's ports and folders."""
+    """PostgreSQL where the stack has its own, Prefect server, MLflow server, worker, and the
+    gateway where a site has a token; for this stack's ports and folders."""
     # Not `prefect server start`: it is this same uvicorn command, without our browser policy.
     prefect = (
         *(sys.executable, "-m", "uvicorn", "--factory", "deployments.stack.console:create_app"),
@@ -78,7 +78,16 @@ def services(stack: Stack) -> tuple[Service, ...]:
         Service("prefect", prefect, starts_by_itself=by_itself, order=1, stop_seconds=15),
         Service("mlflow", mlflow, starts_by_itself=by_itself, order=2, stop_seconds=10),
         Service("worker", worker, starts_by_itself=False, order=3, stop_seconds=20),
+        *((gateway_service(stack),) if stack.gateway_port else ()),
     )
+
+
+def gateway_service(stack: Stack) -> Service:
+    """The one way by which sites reach Prefect's API; it says so while that is away."""
+    from deployments.gateway.server import server_command
+
+    command = server_command(stack.home, stack.gateway_port)
+    return Service("gateway", command, starts_by_itself=True, order=4, stop_seconds=10)
 
 
 def postgres_service(stack: Stack) -> Service:

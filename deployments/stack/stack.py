@@ -16,7 +16,7 @@ PUBLIC_HOST = "FEDLOOM_PUBLIC_HOST"
 
 
 # Kept in stack.json, so that a second `up` needs not be told again.
-OPTIONS = ("database", "postgres_port", "auth", "public_url")
+OPTIONS = ("database", "postgres_port", "auth", "public_url", "gateway_port")
 
 
 class StackError(RuntimeError):
@@ -46,6 +46,7 @@ class Stack:
       auth: Prefect's API and MLflow want a password.
       public_url: where a reverse proxy shows the stack, e.g. ``https://fl.example``; empty when
         there is none.
+      gateway_port: loopback port of the gateway of sites; 0 while no site has a token.
     """
 
     home: Path
@@ -56,6 +57,7 @@ class Stack:
     postgres_port: int = 0
     auth: bool = False
     public_url: str = ""
+    gateway_port: int = 0
 
     @property
     def prefect_ui_url(self) -> str:
@@ -71,6 +73,11 @@ class Stack:
     def mlflow_url(self) -> str:
         """MLflow's pages and API, for ``MLFLOW_TRACKING_URI``."""
         return f"http://{LOOPBACK}:{self.mlflow_port}"
+
+    @property
+    def gateway_url(self) -> str:
+        """Prefect's API as sites see it, behind the gateway."""
+        return f"http://{LOOPBACK}:{self.gateway_port}/api"
 
     def flow_run_url(self, flow_run_id: str) -> str:
         """The page of a flow run in Prefect's console."""

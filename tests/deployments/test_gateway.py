@@ -14,12 +14,16 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
+from typer.testing import CliRunner
 
+from deployments.cli.gateway import app as gateway_commands
 from deployments.gateway.app import make_app
 from deployments.gateway.limits import Bucket, Limits, read_limits
 from deployments.gateway.rules import ALLOWED
 from deployments.gateway.tokens import Tokens, tokens_file
-from deployments.stack.stack import StackError
+from deployments.stack.options import with_gateway
+from deployments.stack.services import services
+from deployments.stack.stack import Stack, StackError, read_stack, write_stack
 
 SECRET = "canary-of-the-api"
 
@@ -587,3 +591,39 @@ def test_streams_are_few_and_an_api_that_is_away_ends_them(tmp_path):
         one.stub.broken = None
         one.stub.heard.clear()
         assert len(send(one, heartbeat())) == 1
+
+
+# -- with the stack -----------------------------------------------------------------------------
+
+
+def test_the_stack_has_a_gateway_once_a_site_has_a_token(tmp_path):
+    stack = Stack(tmp_path, 4200, 5000)
+    assert with_gateway(stack, None, print).gateway_port == 0
+    assert "gateway" not in [one.name for one in services(stack)]
+    Tokens(tokens_file(tmp_path)).issue("own")
+    stack = with_gateway(stack, None, print)
+    assert stack.gateway_port and with_gateway(stack, stack, print) == stack
+    write_stack(stack)
+    assert read_stack(tmp_path).gateway_port == stack.gateway_port
+    *_, last = services(stack)
+    assert last.name == "gateway" and f"--host 127.0.0.1 --port {stack.gateway_port}" in " ".join(
+        last.command
+    )
+    tokens_file(tmp_path).chmod(0o644)
+    with pytest.raises(StackError, match="chmod 600"):
+        with_gateway(stack, None, print)
+
+
+def test_the_command_shows_a_token_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("FEDLOOM_HOME", str(tmp_path))
+
+    def run(*words):
+        return CliRunner().invoke(gateway_commands, words)
+
+    token = run("token", "own").stdout.strip()
+    assert Tokens(tokens_file(tmp_path)).owner(token) == "own"
+    assert "has ended" in run("token", "own", "--revoke").stdout
+    assert Tokens(tokens_file(tmp_path)).owner(token) is None
+    again = run("token", "own", "--revoke")
+    assert again.exit_code == 1 and "has no token" in again.stderr
+    assert run("token", "../x").exit_code == 1
