@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import numpy as np
 from fsspec.implementations.local import LocalFileSystem
+from fsspec.implementations.memory import MemoryFileSystem
 
-from fedcore import tensors
+from fedcore import object_store, tensors
 from fedcore.digests import digest_bytes
 from fedcore.refs import Ref
 
@@ -50,7 +52,7 @@ class Store:
     def __init__(self, url: str | Path) -> None:
         self.url = str(url)
         _refuse_password(self.url)
-        self.fs, root = fsspec.core.url_to_fs(self.url)
+        self.fs, root = object_store.open_url(self.url)
         self.root = root.rstrip("/")
         protocols = {self.fs.protocol} if isinstance(self.fs.protocol, str) else {*self.fs.protocol}
         if not protocols & EXCLUSIVE_BACKENDS:
@@ -107,10 +109,8 @@ class Store:
 
     def blobs(self) -> Iterator[tuple[str, int, float]]:
         """(digest, bytes, seconds since the epoch of its writing) of every blob."""
-        for path, info in self._find("blobs"):
-            modified = info.get("mtime") or info.get("created") or info.get("LastModified") or 0
-            stamp = modified.timestamp() if hasattr(modified, "timestamp") else float(modified)
-            yield path.rsplit("/", 1)[-1], int(info["size"]), stamp
+        for name, info in self._find("blobs"):
+            yield name.rsplit("/", 1)[-1], int(info["size"]), _written(info)
 
     def discard(self, digest: str) -> None:
         """Removes a blob if it is there."""
@@ -128,50 +128,85 @@ class Store:
 
     def read(self, name: str) -> bytes:
         """The bytes of a named file; ``FileNotFoundError`` if there is none."""
-        return self.fs.cat_file(f"{self.root}/{name}")
+        with object_store.explained("read", path := f"{self.root}/{name}"):
+            return self.fs.cat_file(path)
 
     def read_start(self, name: str, count: int) -> bytes:
-        """The first ``count`` bytes of a named file; ``FileNotFoundError`` if there is none."""
-        return self.fs.cat_file(f"{self.root}/{name}", start=0, end=count)
+        """The first ``count`` bytes of a named file; ``FileNotFoundError`` if there is none.
+
+        A link, a device or a pipe is no file: others may write to the folder, too.
+        """
+        path = f"{self.root}/{name}"
+        if isinstance(self.fs, LocalFileSystem):
+            return _read_local(path, count)
+        return object_store.read_start(self.fs, path, count)
 
     def holds_name(self, name: str) -> bool:
-        """Whether there is a named file."""
-        return bool(self.fs.exists(f"{self.root}/{name}"))
+        """Whether there is a named file that we may see."""
+        try:
+            with object_store.explained("look for", path := f"{self.root}/{name}"):
+                return bool(self.fs.exists(path))
+        except object_store.NameDenied:
+            return False
+
+    def is_inside(self, name: str) -> bool:
+        """Whether no ``..`` and no link on the way leads from the name out of a folder."""
+        if not isinstance(self.fs, LocalFileSystem):
+            return True  # an object's name is not a path
+        return os.path.realpath(f"{self.root}/{name}") == f"{os.path.realpath(self.root)}/{name}"
 
     def names(self, folder: str) -> list[str]:
         """Sorted names of the files anywhere under a folder, relative to the store."""
         return sorted(path for path, _ in self._find(folder))
+
+    def written(self, folder: str) -> Iterator[tuple[str, float]]:
+        """(name, seconds since the epoch of its writing) of the files anywhere under a folder."""
+        for name, info in self._find(folder):
+            yield name, _written(info)
 
     def write(self, name: str, data: bytes, *, exclusive: bool = False) -> None:
         """Writes a named file in one step: readers see all of it or nothing, also on a full disk.
 
         Raises:
           AlreadyExists: ``exclusive`` and the name is taken.
+          StoreUnreachable, NameDenied: by an object store; see :mod:`fedcore.object_store`.
         """
         path = f"{self.root}/{name}"
         if isinstance(self.fs, LocalFileSystem):
             _write_local(Path(path), data, exclusive=exclusive)
             return
         try:
-            self.fs.pipe_file(path, data, mode="create" if exclusive else "overwrite")
+            object_store.write(self.fs, path, data, exclusive=exclusive)
         except FileExistsError as error:
             raise AlreadyExists(path) from error
 
-    def remove(self, name: str) -> None:
-        """Removes a named file if it is there."""
-        with suppress(FileNotFoundError):
-            self.fs.rm_file(f"{self.root}/{name}")
+    def remove(self, *names: str) -> None:
+        """Removes named files if they are there."""
+        paths = [f"{self.root}/{name}" for name in names]
+        with object_store.explained("remove from", self.url):
+            if len(paths) > 1 and not isinstance(self.fs, LocalFileSystem | MemoryFileSystem):
+                self.fs.rm(paths)  # a thousand by each request
+                return
+            for path in paths:
+                with suppress(FileNotFoundError):
+                    self.fs.rm_file(path)
 
     def _blob(self, digest: str) -> str:
         return f"blobs/{digest[:2]}/{digest}"
 
     def _find(self, folder: str) -> Iterator[tuple[str, dict[str, Any]]]:
         self.fs.invalidate_cache()
-        found = self.fs.find(f"{self.root}/{folder}", detail=True)
+        with object_store.explained("list", path := f"{self.root}/{folder}"):
+            found = self.fs.find(path, detail=True)
         for path, info in found.items():
             name = path[len(self.root) :].lstrip("/") if path.startswith(self.root) else path
             if f"/{TEMPORARY}" not in f"/{name}":
                 yield name, info
+
+
+def _written(info: Mapping[str, Any]) -> float:
+    modified = info.get("mtime") or info.get("created") or info.get("LastModified") or 0
+    return modified.timestamp() if hasattr(modified, "timestamp") else float(modified)
 
 
 def _refuse_password(url: str) -> None:
@@ -182,6 +217,20 @@ def _refuse_password(url: str) -> None:
             f"the store's URL {scheme}://...@{place} holds a password, and URLs are shown. Give it "
             "by the backend's own means, e.g. AWS_SECRET_ACCESS_KEY or ~/.aws/credentials."
         )
+
+
+def _read_local(path: str, count: int) -> bytes:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):  # a link, a socket
+            raise FileNotFoundError(path) from error
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise FileNotFoundError(path)
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read(count)
 
 
 def _write_local(path: Path, data: bytes, *, exclusive: bool) -> None:

@@ -51,3 +51,15 @@ def stack(tmp_path_factory):
         yield bring_up(home, tell=lambda line: None)
     finally:
         bring_down(home)
+
+
+@pytest.fixture(scope="session")
+def s3():
+    """URL of an empty bucket; its server is of this session, its address in the environment."""
+    from benchmarks.s3_server import environment, make_bucket, s3_server
+
+    with s3_server() as url, pytest.MonkeyPatch.context() as patch:
+        for name, value in environment(url).items():
+            patch.setenv(name, value)
+        make_bucket("mailbox")
+        yield "s3://mailbox"

@@ -155,7 +155,7 @@ class SitesEngine:
         lane.mailbox.post_blob(models(lane.run), self.store.get(base), "model")
         self._models.append(base.digest)
         while len(self._models) > KEPT_MODELS:
-            lane.mailbox.place.remove(f"{models(lane.run)}/{self._models.pop(0)}")
+            lane.mailbox.remove(f"{models(lane.run)}/{self._models.pop(0)}")
 
     def _hear(self, job: ClientJob) -> ClientOutcome | None:
         lane, attempt = self.sites[job.client], self._attempts.get(job.key, 0)

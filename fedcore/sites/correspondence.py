@@ -75,7 +75,7 @@ class Correspondence:
 
     def discard(self, ref: Ref) -> None:
         """Removes a blob of the site's that was taken over."""
-        self.mailbox.place.remove(f"{self.lane.outbox}/{ref.digest}")
+        self.mailbox.remove(f"{self.lane.outbox}/{ref.digest}")
 
     @property
     def lane(self) -> Lane:

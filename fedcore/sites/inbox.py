@@ -70,7 +70,7 @@ class Inbox:
 
     def has_answered(self, said: Announcement) -> bool:
         """Whether the answer to this announcement is in the mailbox already."""
-        return self.mailbox.place.holds_name(self.lane.reply(said.key, said.attempt))
+        return self.mailbox.holds(self.lane.reply(said.key, said.attempt))
 
     def answer(self, reply: Reply) -> bytes:
         """Leaves an answer once; returns the bytes, to be left again as they are."""

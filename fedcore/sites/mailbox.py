@@ -13,16 +13,20 @@ written is written once (an exclusive or conditional create), and read up to a b
 from __future__ import annotations
 
 import hmac
-from contextlib import suppress
+import re
 from dataclasses import dataclass
 from hashlib import sha256
 
 from fedcore.digests import digest_bytes
+from fedcore.object_store import NameDenied
 from fedcore.refs import Ref
 from fedcore.sites.identity import Identity, PublicIdentity
 from fedcore.sites.refusal import Reason, Refusal
 from fedcore.sites.sealing import derive
 from fedcore.store import AlreadyExists, Store
+
+PART = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}"
+NAME = re.compile(rf"(to|from|all)(/{PART}){{0,3}}")
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,13 @@ class Mailbox:
     place: Store
 
     def post(self, name: str, data: bytes) -> bool:
-        """Writes once; False when the name is taken already (by ourselves, before a restart)."""
+        """Writes once; False when the name is taken already (by ourselves, before a restart).
+
+        Raises:
+          StoreUnreachable: not now; later it may be possible.
+        """
+        if not self._has(name):
+            raise FileNotFoundError(f"{name} leads out of the mailbox; remove the link there.")
         try:
             self.place.write(name, data, exclusive=True)
         except AlreadyExists:
@@ -46,12 +56,17 @@ class Mailbox:
     def read(self, name: str, most_bytes: int) -> bytes | None:
         """The bytes under a name, or None when there is nothing yet.
 
+        On S3 a party that may not list is told that it may not read what is not there.
+
         Raises:
+          StoreUnreachable: not now; later it may be possible.
           Refusal: ``too_large``: no more than one byte over the bound was read.
         """
         try:
-            data = self.place.read_start(name, most_bytes + 1)
-        except FileNotFoundError:
+            data = self.place.read_start(name, most_bytes + 1) if self._has(name) else None
+        except (FileNotFoundError, NameDenied):
+            return None
+        if data is None:
             return None
         if len(data) > most_bytes:
             raise Refusal(Reason.TOO_LARGE, "message")
@@ -78,11 +93,41 @@ class Mailbox:
 
     def clear(self, folder: str) -> int:
         """Removes everything under a folder; returns how much it was."""
-        names = self.place.names(folder)
-        for name in names:
-            with suppress(FileNotFoundError):
-                self.place.remove(name)
+        names = self.place.names(folder) if self._has(folder) else []
+        self.place.remove(*names)
         return len(names)
+
+    def expire(self, before: float) -> int:
+        """Removes what was left before a time and nobody cleared; returns how much it was.
+
+        Args:
+          before: seconds since the epoch; long before any run that may still go on.
+        """
+        old = [
+            name
+            for folder in ("to", "from", "all")
+            if self._has(folder)
+            for name, written in self.place.written(folder)
+            if written < before
+        ]
+        self.place.remove(*old)
+        return len(old)
+
+    def holds(self, name: str) -> bool:
+        """Whether there is something under a name."""
+        return self._has(name) and self.place.holds_name(name)
+
+    def remove(self, name: str) -> None:
+        """Removes what is under a name, if anything is."""
+        if self._has(name):
+            self.place.remove(name)
+
+    def _has(self, name: str) -> bool:
+        """Whether the name is one of ours and stays in the mailbox: the other party may have put a
+        link in its way."""
+        if not NAME.fullmatch(name):
+            raise ValueError(f"name={name!r} is no name of a mailbox: {NAME.pattern}")
+        return self.place.is_inside(name)
 
 
 @dataclass(frozen=True)
