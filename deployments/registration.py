@@ -17,6 +17,8 @@ from deployments.stack.stack import Stack, StackError, auth_string
 from deployments.steps import PROJECT, config_parameters
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from prefect import Flow
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.actions import DeploymentScheduleCreate
@@ -54,6 +56,7 @@ def register(stack: Stack) -> None:
         with _server_of(stack), get_client(sync_client=True) as client:
             ensure_limits(client)
             _register_deployments(client)
+            _register_sites(client, stack.home)
             register_automations(client)
     except PrefectHTTPStatusError as error:
         raise StackError(f"Prefect refused a deployment: {error}") from error
@@ -167,6 +170,15 @@ def _register_deployments(client: SyncPrefectClient) -> None:
             schedules=schedules_of(entry, schedules.get((ids[where], name), ())),
             pull_steps=[],
         )
+
+
+def _register_sites(client: SyncPrefectClient, home: Path) -> None:
+    """The pool of the registered sites, and the deployment by which each is asked to attend."""
+    from fedcore.sites.coordinator import Coordinator
+    from tasks.sites import ensure_session_deployment
+
+    for site in Coordinator(home / "coordinator").registry.sites():
+        ensure_session_deployment(client, site)
 
 
 def _sources_digest() -> str:

@@ -22,6 +22,9 @@ from fedcore.config import (
 )
 from fedcore.data.settings import DataSettings, Digits
 from fedcore.decisions import StoppedByOperator
+from fedcore.engines.engine import ClientEngine
+from fedcore.engines.settings import EngineSettings, Local, Sites
+from fedcore.events import Emit
 from fedcore.facts import run_stopped, stage, warning
 from fedcore.models.settings import MlpSettings, ModelSettings
 from fedcore.participation import Everybody, ParticipationSettings
@@ -42,6 +45,15 @@ from tasks.data import has_begun, load_data, make_plan, plan_of
 from tasks.preflight import preflight, require_fit
 from tasks.progress import tell_end, telling
 from tasks.registration import register, result_json
+from tasks.sites import (
+    begin_at_sites,
+    close_at_sites,
+    close_sessions,
+    engine_at_sites,
+    meet_sites,
+    open_sessions,
+    take_up,
+)
 from tasks.start import begin_from, chain_at_start, config_at_start
 
 REHEARSED = "To train what was planned: fedloom run --fork {} --at-round 0"
@@ -65,10 +77,10 @@ def run_name() -> str:
     name="train-federated",
     flow_run_name=run_name,
     task_runner=ThreadPoolTaskRunner(max_workers=16),  # type: ignore[arg-type]
-    on_completion=[tell_end],
-    on_failure=[tell_end],
-    on_cancellation=[tell_end],
-    on_crashed=[tell_end],
+    on_completion=[tell_end, close_sessions],
+    on_failure=[tell_end, close_sessions],
+    on_cancellation=[tell_end, close_sessions],
+    on_crashed=[tell_end, close_sessions],
 )
 def train_federated(
     version: int = 1,
@@ -87,6 +99,7 @@ def train_federated(
     evaluation: EvaluationSettings = EvaluationSettings(),  # noqa: B008
     registry: RegistrySettings = RegistrySettings(),  # noqa: B008
     approvals: ApprovalSettings = ApprovalSettings(),  # noqa: B008
+    engine: EngineSettings = Local(),  # noqa: B008
     speed: SpeedSettings = SpeedSettings(),  # noqa: B008
     overrides: dict[str, Any] | None = None,
     start: StartSettings = New(),  # noqa: B008
@@ -111,6 +124,7 @@ def train_federated(
         evaluation: What is measured, and which round's model is taken.
         registry: Where the model version goes.
         approvals: Where the run waits for a person's decision.
+        engine: Where the clients are: here, or at sites of their own.
         speed: Worker processes; never changes a result.
         overrides: Single values by dotted key, applied last, for example
             {"rounds.count": 3, "training.learning_rate": 0.05}.
@@ -122,16 +136,16 @@ def train_federated(
     config = config_at_start(start, _sections(locals()), overrides, flow_run_id)
     run_id = chain_at_start(start, flow_run_id)
     with telling(flow_run_id, config.rounds.count, run_id) as tell:
+        opening = take_up(run_id) if isinstance(config.engine, Sites) else 0
+        if opening:
+            open_sessions(config, run_id, opening)
         if not has_begun(run_id) and isinstance(start, New):
-            tell(stage("audit"))
-            dataset = load_data(config)
-            report = audit_dataset(dataset, config.audit)
-
-            tell(stage("partition"))
-            audit_clients(dataset, config.audit, config.partition, config.seed, report)
-            make_plan(config, dataset, report, run_id)
-        elif not has_begun(run_id):
-            begin_from(start, overrides, run_id)
+            _begin(config, run_id, opening, tell)
+        else:
+            if not has_begun(run_id):
+                begin_from(start, overrides, run_id)
+            if opening:
+                meet_sites(config, run_id, opening)
         plan, chain = plan_of(run_id)
         for message in warnings_of(chain):
             tell(warning(message))
@@ -142,18 +156,24 @@ def train_federated(
         if dry_run:
             return Completed(message=f"Dry run: nothing was trained. {REHEARSED.format(run_id)}")
 
-        site = Site(chain.store.url, str(home.cache()), config.speed.workers)
-        engine = MappedEngine(site)
+        clients: ClientEngine
+        if opening:
+            clients = engine_at_sites(config, run_id, opening)
+        else:
+            site = Site(chain.store.url, str(home.cache()), config.speed.workers)
+            clients = MappedEngine(site)
         try:
             tell(stage("rounds", rounds=config.rounds.count))
             for record in run_rounds(
-                plan, chain, engine, tell, aggregate_as_task, operator_at(chain)
+                plan, chain, clients, tell, aggregate_as_task, operator_at(chain)
             ):
                 show_round(record, config.rounds.count)
 
             tell(stage("evaluation"))
-            result = conclude(plan, chain, engine, tell)
+            result = conclude(plan, chain, clients, tell)
 
+            if opening:
+                close_at_sites(config, run_id, opening)
             tell(stage("registration"))
             agree_to_registration(plan_of(run_id)[0], chain)
         except StoppedByOperator as stopped:
@@ -168,6 +188,20 @@ def train_federated(
             "round": result.chosen.round,
             **registered.version,
         }
+
+
+def _begin(config: RunConfig, run_id: str, opening: int, tell: Emit) -> None:
+    """Audit and plan of a new run: of data that are here, or of what the sites say of theirs."""
+    tell(stage("audit"))
+    if opening:
+        begin_at_sites(config, run_id, opening)
+        return
+    dataset = load_data(config)
+    report = audit_dataset(dataset, config.audit)
+
+    tell(stage("partition"))
+    audit_clients(dataset, config.audit, config.partition, config.seed, report)
+    make_plan(config, dataset, report, run_id)
 
 
 def _sections(parameters: dict[str, Any]) -> dict[str, Any]:

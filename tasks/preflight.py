@@ -9,6 +9,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
 from fedcore.chain import Chain
+from fedcore.engines.settings import Sites
 from fedcore.plan import RunPlan
 from fedcore.preflight import NOTE, Preflight, check, look_around, require_room
 from fedcore.timing import NOTHING, time_batch
@@ -22,7 +23,8 @@ def preflight(run_id: str, workers: int) -> dict[str, Any]:
     plan = RunPlan.from_header(chain.header())
     done = sum(1 for _ in chain.records())
     is_over = done >= plan.config.rounds.count
-    timing = NOTHING if is_over else time_batch(plan, chain.store)
+    is_here = not isinstance(plan.config.engine, Sites)
+    timing = NOTHING if is_over or not is_here else time_batch(plan, chain.store)
     found = check(plan, look_around(home.home()), timing, done=done, workers=workers)
     chain.annotate(NOTE, {**found.to_json(), "timing": timing.to_json()})
     for warning in found.warnings:

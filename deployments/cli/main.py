@@ -13,6 +13,7 @@ from deployments.cli import (
     config,
     controls,
     events,
+    federation,
     gateway,
     registry,
     run,
@@ -77,3 +78,4 @@ app.add_typer(store.app, name="store", rich_help_panel="Operate")
 app.add_typer(site.app, name="site", rich_help_panel="Sites")
 app.add_typer(sites.app, name="sites", rich_help_panel="Sites")
 app.add_typer(gateway.app, name="gateway", rich_help_panel="Sites")
+app.add_typer(federation.app, name="federation", rich_help_panel="Sites")

@@ -34,6 +34,27 @@ app.add_typer(site_log.app, name="log")
 
 
 @app.command()
+def serve(folder: Folder = HERE) -> None:
+    """Attend the coordinator's runs, as the policy allows: start the site's worker, keep it
+    running, and wait for an API that is away. Ends with Ctrl-C or SIGTERM.
+
+    Needs `api` in site.yaml, and the gateway's token in the file `token` (mode 600).
+
+    Example: `fedloom site serve`
+    """
+    from deployments.site import keep
+    from fedcore.sites.folder import SiteError
+    from fedcore.sites.identity import IdentityError
+
+    site = opened(folder)
+    with reasons_for(SiteError, IdentityError):
+        if not site.settings.api:
+            fail(f"{site.path / 'site.yaml'} has no api: the URL that the coordinator gave.")
+        _ = site.coordinator, site.identity, site.token, site.secret  # each says its way out
+    keep.serve(site)
+
+
+@app.command()
 def identity(folder: Folder = HERE) -> None:
     """The site's public identity, to hand to the coordinator, and its fingerprint.
 

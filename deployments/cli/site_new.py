@@ -49,6 +49,9 @@ def init(
         Path | None,
         typer.Option(envvar="FEDLOOM_DATA", help="Where the data files are."),
     ] = None,
+    api: Annotated[
+        str, typer.Option(help="URL of the coordinator's API; may be written into site.yaml later.")
+    ] = "",
     override: Overrides = None,
     folder: Annotated[
         Path | None,
@@ -71,7 +74,7 @@ def init(
     from fedcore.sites.folder import SiteError, make_site
     from fedcore.sites.policy import Policy
 
-    settings = _settings(name, mailbox, data, data_folder, override or [])
+    settings = _settings(name, mailbox, api, data, data_folder, override or [])
     path = (folder or Path(name)).absolute()
     if path.is_file() or (path.is_dir() and any(path.iterdir())):
         fail(f"{path} holds something already, and nothing is overwritten. Name a new folder.")
@@ -93,7 +96,7 @@ def init(
 
 
 def _settings(
-    name: str, mailbox: str, data: str, data_folder: Path | None, pairs: list[str]
+    name: str, mailbox: str, api: str, data: str, data_folder: Path | None, pairs: list[str]
 ) -> SiteSettings:
     """Ends the command when they are not valid."""
     from pydantic import ValidationError
@@ -110,6 +113,7 @@ def _settings(
                 "data": _data(data, pairs),
                 # The worker may start anywhere.
                 "folder": str(data_folder.absolute()) if data_folder else "",
+                "api": api,
                 "mailbox": mailbox if "://" in mailbox else str(Path(mailbox).absolute()),
             }
         )

@@ -48,7 +48,7 @@ def start_supervisor(stack: Stack) -> int:
     for folder in ("logs", "prefect", "mlflow/artifacts"):
         (stack.home / folder).mkdir(parents=True, exist_ok=True)
     config = stack.home / "supervisord.conf"
-    config.write_text(supervisor_config(stack, services(stack)))
+    config.write_text(supervisor_config(stack.home, services(stack)))
     pid_file = stack.home / "supervisord.pid"
     pid_file.unlink(missing_ok=True)
     done = subprocess.run(
@@ -66,8 +66,8 @@ def start_supervisor(stack: Stack) -> int:
     )
 
 
-def supervisor_config(stack: Stack, kept: tuple[Service, ...]) -> str:
-    """supervisord's configuration file for these services."""
+def supervisor_config(home: Path, kept: tuple[Service, ...]) -> str:
+    """supervisord's configuration file for these services; logs and socket are in ``home``."""
     programs = [
         [
             f"[program:{service.name}]",
@@ -83,22 +83,22 @@ def supervisor_config(stack: Stack, kept: tuple[Service, ...]) -> str:
             "killasgroup=true",
             *([f"user={service.user}"] if service.user else []),
             "redirect_stderr=true",
-            f"stdout_logfile={_plain(log_path(stack.home, service.name))}",
+            f"stdout_logfile={_plain(log_path(home, service.name))}",
             "stdout_logfile_maxbytes=20MB",
             "stdout_logfile_backups=2",
         ]
         for service in kept
     ]
     own = [
-        "; Written by `fedloom stack up`; edits are lost.",
+        "; Written by fedloom at each start; edits are lost.",
         "[supervisord]",
-        f"logfile={_plain(log_path(stack.home, 'supervisord'))}",
-        f"pidfile={_plain(stack.home / 'supervisord.pid')}",
-        f"directory={_plain(stack.home)}",
+        f"logfile={_plain(log_path(home, 'supervisord'))}",
+        f"pidfile={_plain(home / 'supervisord.pid')}",
+        f"directory={_plain(home)}",
         "identifier=fedloom",
         "nocleanup=true",
         "[unix_http_server]",
-        f"file={_plain(socket_path(stack.home))}",
+        f"file={_plain(socket_path(home))}",
         "chmod=0600",
         "[rpcinterface:supervisor]",
         "supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface",

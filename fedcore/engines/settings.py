@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from fedcore.form import Choice
 from fedcore.settings import Settings
 
 SiteName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
@@ -69,4 +70,4 @@ class Sites(Settings, title="Sites"):
     )
 
 
-EngineSettings = Annotated[Local | Sites, Field(discriminator="kind")]
+EngineSettings = Annotated[Local | Sites, Field(discriminator="kind"), Choice()]

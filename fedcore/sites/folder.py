@@ -4,6 +4,7 @@ site.yaml         name, data, mailbox: what its administrator writes
 policy.yaml       what may leave
 identity.json     its private keys
 coordinator.json  the coordinator's public keys, as compared by a person
+token             what the coordinator's gateway knows the site by
 secret            32 bytes that name its data and seed its noise
 status.json       running or paused; runs withdrawn and approved
 log.jsonl         its own record of what it decided
@@ -53,7 +54,8 @@ class SiteSettings(Settings):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$", description="The site's name.")
     data: DataSettings = Field(description="This site's own rows, and nobody else's.")
-    folder: str = Field("", description="Where the data files are; FEDLOOM_DATA when left empty.")
+    folder: str = Field("", description="Folder that the paths of data begin in.")
+    api: str = Field("", description="URL of the coordinator's API, e.g. https://HOST/api.")
     mailbox: str = Field(min_length=1, description="Folder or URL of the mailbox, e.g. s3://...")
     workers: int = Field(1, ge=0, le=64, description="Worker processes; 0: in the session's own.")
 
@@ -130,6 +132,20 @@ class SiteFolder:
         return secret
 
     @property
+    def token(self) -> str:
+        """What the gateway knows the site by; empty where there is none.
+
+        Raises:
+          SiteError: others can read it.
+        """
+        path = self.path / "token"
+        if not path.exists():
+            return ""
+        if stat.S_IMODE(path.stat().st_mode) & 0o077:
+            raise SiteError(f"{path} must be readable by its owner only (chmod 600).")
+        return path.read_text().strip()
+
+    @property
     def log(self) -> AuditLog:
         """What the site decided."""
         return AuditLog(self.path / "log.jsonl")
@@ -177,9 +193,15 @@ def make_site(path: Path, settings: SiteSettings, policy_text: str) -> SiteFolde
     with os.fdopen(descriptor, "wb") as file:
         file.write(secrets.token_bytes(SECRET_BYTES))
     (path / "policy.yaml").write_text(policy_text)
+    site = SiteFolder(path)
+    write_settings(site, settings)
+    return site
+
+
+def write_settings(site: SiteFolder, settings: SiteSettings) -> None:
+    """``site.yaml`` anew, without its comments."""
     dumped = settings.model_dump(mode="json")
-    (path / "site.yaml").write_text(yaml.safe_dump(dumped, sort_keys=False))
-    return SiteFolder(path)
+    (site.path / "site.yaml").write_text(yaml.safe_dump(dumped, sort_keys=False))
 
 
 def trust(site: SiteFolder, coordinator: PublicIdentity) -> None:

@@ -116,7 +116,7 @@ def test_a_home_with_spaces_survives_supervisords_configuration_file(tmp_path):
     home = tmp_path / "a b's (c)"
     (home / "logs").mkdir(parents=True)
     config = home / "supervisord.conf"
-    config.write_text(supervisor_config(Stack(home, 1, 2), services(Stack(home, 1, 2))))
+    config.write_text(supervisor_config(home, services(Stack(home, 1, 2))))
     options = ServerOptions()
     options.realize(["-c", str(config)])
     commands = {
@@ -130,7 +130,7 @@ def test_a_home_with_spaces_survives_supervisords_configuration_file(tmp_path):
 def test_a_home_that_supervisord_cannot_read_is_refused(tmp_path, name):
     stack = Stack(tmp_path / name, 1, 2)
     with pytest.raises(StackError, match="Set FEDLOOM_HOME"):
-        supervisor_config(stack, services(stack))
+        supervisor_config(stack.home, services(stack))
 
 
 def test_a_long_home_moves_only_the_socket(tmp_path):

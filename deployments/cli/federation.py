@@ -1,0 +1,137 @@
+"""``fedloom federation``: the shipped example, four hospitals with a worker each."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from deployments.cli.screen import fail, out
+from deployments.cli.stack import ensure_up
+
+if TYPE_CHECKING:
+    from fedcore.sites.folder import SiteFolder
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="The example of a real federation: four hospitals, each with its own folder, its own rows "
+    "and its own worker, beside the coordinator's stack on this machine.",
+)
+
+DEPLOYMENT = "train-federated/heart-disease-sites"
+SITES = ("cleveland", "hungary", "switzerland", "va")
+PURPOSE = "heart-disease-sites"
+
+
+@app.command()
+def up() -> None:
+    """Start the stack and the four hospitals' workers; what is there already is kept.
+
+    Then `prefect deployment run train-federated/heart-disease-sites`, or the button in Prefect's
+    console.
+
+    Example: `fedloom federation up`
+    """
+    from deployments.registration import register
+    from deployments.site import keep
+    from deployments.stack.stack import stack_home
+    from deployments.stack.supervision import service_states
+
+    stack = ensure_up()
+    folder = stack_home() / "federation"
+    sites = [ensure_site(folder / name, name, stack.prefect_api_url) for name in SITES]
+    register(stack)
+    if service_states(folder):
+        down()
+    keep.start(folder, sites)
+    for site in sites:
+        out.print(f"{site.settings.name}: worker started, folder {site.path}", soft_wrap=True)
+    out.print(f"Prefect: {stack.prefect_ui_url}")
+    out.print(f"A run over the four: prefect deployment run {DEPLOYMENT}")
+
+
+@app.command()
+def down() -> None:
+    """End the four workers; folders, keys and logs stay. The stack stays up: `fedloom stack down`.
+
+    Example: `fedloom federation down`
+    """
+    from deployments.stack.stack import stack_home
+    from deployments.stack.supervision import service_states, supervisor
+
+    folder = stack_home() / "federation"
+    if not service_states(folder):
+        fail("No federation runs here; `fedloom federation up` starts one.")
+    supervisor(folder).shutdown()
+    out.print("The hospitals' workers end.")
+
+
+@app.command()
+def status() -> None:
+    """What of the four workers is running.
+
+    Example: `fedloom federation status`
+    """
+    from deployments.stack.stack import stack_home
+    from deployments.stack.supervision import service_states
+
+    states = service_states(stack_home() / "federation")
+    for name in SITES:
+        state = states.get(name, {})
+        out.print(f"{name}: {str(state.get('statename', 'not running')).lower()}")
+
+
+def ensure_site(path: Path, name: str, api: str) -> SiteFolder:
+    """A hospital's folder with its own file alone; registered, trusted, and with a policy that
+    answers this example's runs by the program that is installed here."""
+    from fedcore.data.heart import HOSPITALS, HeartDisease
+    from fedcore.sites.coordinator import Coordinator
+    from fedcore.sites.folder import SiteFolder, SiteSettings, make_site, trust, write_settings
+    from fedcore.sites.status import resume
+    from tasks import home
+
+    coordinator = Coordinator(home.coordinator())
+    settings = SiteSettings(
+        name=name,
+        data=HeartDisease(hospitals=(name,)),  # type: ignore[arg-type]
+        folder=str(path / "data"),
+        api=api,
+        mailbox=str(home.home() / "mailbox"),
+    )
+    (file,) = (one.file for one in HOSPITALS if one.owner == name)
+    found = home.data_folder()
+    target = path / "data" / "heart" / file
+    if found and (found / "heart" / file).exists() and not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(found / "heart" / file, target)
+    site = SiteFolder(path)
+    if (path / "identity.json").exists():
+        write_settings(site, settings)  # the stack may have other ports than the last time
+    else:
+        site = make_site(path, settings, policy_text())
+        trust(site, coordinator.identity.public)
+        resume(site.status_file, site.log)
+    (path / "policy.yaml").write_text(policy_text())
+    if name not in coordinator.registry.sites():
+        coordinator.registry.register(site.identity.public, most_examples=1000)
+    return site
+
+
+def policy_text() -> str:
+    """What the example's hospitals let out."""
+    from fedcore.numerics import code_digest
+
+    return (
+        "# The example's policy: fedloom site init writes one with every choice explained.\n"
+        f'runs: ["*"]\npurposes: [{PURPOSE}]\n'
+        "jobs: [audit, prepare, train, evaluate]\n"
+        f"approval: {{kind: by_rule, code: [{code_digest()}]}}\n"
+        "minimum_examples: 10\n"
+        "# Switzerland has one healthy patient among its training rows: counts of one leave here,\n"
+        "# as they are published. A hospital of your own keeps the default of 10.\n"
+        "minimum_group: 1\n"
+        "rounds_per_day: 10000\n"
+        "metrics: {kind: rounded, decimals: 4}\n"
+    )

@@ -1,0 +1,1 @@
+"""The site's side: its worker and its supervisor."""

@@ -1,0 +1,138 @@
+"""A run over sites: who is invited, their sessions, and what they say before the first round."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+from prefect import Flow, runtime, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    FlowRunFilterTags,
+)
+from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.exceptions import ObjectAlreadyExists
+from prefect.logging import get_run_logger
+from prefect.states import Cancelling
+
+from fedcore.audit.audit import require_passed
+from fedcore.audit.report import AuditReport
+from fedcore.chain import Chain
+from fedcore.config import RunConfig
+from fedcore.engines.settings import Sites
+from fedcore.engines.sites import SitesEngine
+from fedcore.sites.coordinator import Coordinator
+from fedcore.sites.mailbox import Mailbox
+from fedcore.sites.run import Invitation, begin_over_sites, invite, meet_again
+from fedcore.store import Store
+from tasks import home
+from tasks.audit import show_audit
+from tasks.data import plan_of
+
+POOL, SESSION = "sites", "site-session"
+ENTRYPOINT = "flows.site_session.site_session"
+UNDER_WAY = [StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.PAUSED]
+
+
+def take_up(run_id: str) -> int:
+    """How often the run was taken up, this time included; kept beside its chain."""
+    chain = Chain(home.store(), run_id)
+    opening = int(chain.annotation("opening") or 0) + 1
+    chain.annotate("opening", opening)
+    return opening
+
+
+def invitation_of(config: RunConfig, run_id: str, opening: int) -> Invitation:
+    """The sites of a run over sites; raises UnknownSite."""
+    assert isinstance(config.engine, Sites), config.engine.kind
+    where = config.engine.mailbox or str(home.home() / "mailbox")
+    return invite(config, Coordinator(home.coordinator()), Mailbox(Store(where)), run_id, opening)
+
+
+@task(task_run_name="open-sessions", cache_policy=NO_CACHE, persist_result=False)
+def open_sessions(config: RunConfig, run_id: str, opening: int) -> None:
+    """One flow run of ``site-session`` on each invited site's own queue."""
+    with get_client(sync_client=True) as client:
+        for site in invitation_of(config, run_id, opening).lanes:
+            deployment = ensure_session_deployment(client, site)
+            client.create_flow_run_from_deployment(
+                deployment,
+                parameters={"run": run_id, "opening": opening},
+                name=f"{site} in {run_id[:8]}",
+                tags=[_tag(runtime.flow_run.id)],
+                idempotency_key=f"{run_id} {opening} {site}",
+            )
+
+
+def ensure_session_deployment(client: SyncPrefectClient, site: str) -> Any:
+    """The deployment by which a site is asked to attend a run; returns its id.
+
+    The site's worker takes two parameters from it and nothing else. The pool is not the stack's
+    own, whose worker must never take what is meant for a site.
+    """
+    with suppress(ObjectAlreadyExists):
+        client.create_work_pool(WorkPoolCreate(name=POOL, type="fedloom-site"))
+    return client.create_deployment(
+        flow_id=client.create_flow_from_name(SESSION),
+        name=site,
+        description=f"{site} attends a run. Opened by training runs over sites.",
+        tags=["fedloom", "site"],
+        entrypoint=ENTRYPOINT,
+        work_pool_name=POOL,
+        work_queue_name=site,
+        pull_steps=[],
+    )
+
+
+@task(task_run_name="audit-and-plan", cache_policy=NO_CACHE, persist_result=False)
+def begin_at_sites(config: RunConfig, run_id: str, opening: int) -> None:
+    """The sites describe their data, the audit of all decides, the data are laid out."""
+
+    def audited(report: AuditReport) -> AuditReport:
+        show_audit(report, "data-audit")
+        return require_passed(report)
+
+    say = get_run_logger().info
+    invitation = invitation_of(config, run_id, opening)
+    begin_over_sites(config, invitation, home.store(), run_id, say, audited)
+
+
+@task(task_run_name="meet-sites", cache_policy=NO_CACHE, persist_result=False)
+def meet_sites(config: RunConfig, run_id: str, opening: int) -> None:
+    """The sites of a run that goes on lay out their data again."""
+    plan, chain = plan_of(run_id)
+    meet_again(invitation_of(config, run_id, opening), plan, chain, get_run_logger().info)
+
+
+def engine_at_sites(config: RunConfig, run_id: str, opening: int) -> SitesEngine:
+    """Does client jobs at the sites of the run's plan."""
+    plan, chain = plan_of(run_id)
+    invitation = invitation_of(config, run_id, opening)
+    return invitation.engine(plan, chain.store, get_run_logger().info)
+
+
+def close_at_sites(config: RunConfig, run_id: str, opening: int) -> None:
+    """Tells the sites that the run is over, and takes away what lies in the mailbox."""
+    invitation_of(config, run_id, opening).close()
+
+
+def close_sessions(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
+    """Hook of training runs: sessions that are still open when a run has ended are ended."""
+    with get_client(sync_client=True) as client:
+        sessions = client.read_flow_runs(
+            flow_run_filter=FlowRunFilter(
+                tags=FlowRunFilterTags(all_=[_tag(flow_run.id)]),
+                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=UNDER_WAY)),
+            )
+        )
+        for session in sessions:
+            client.set_flow_run_state(session.id, Cancelling(message="The run is over."))
+
+
+def _tag(flow_run_id: Any) -> str:
+    return f"flow-run:{flow_run_id}"
