@@ -13,12 +13,17 @@ written is written once (an exclusive or conditional create), and read up to a b
 from __future__ import annotations
 
 import hmac
+import logging
+import random
 import re
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import TypeVar
 
 from fedcore.digests import digest_bytes
-from fedcore.object_store import NameDenied
+from fedcore.object_store import NameDenied, StoreUnreachable
 from fedcore.refs import Ref
 from fedcore.sites.identity import Identity, PublicIdentity
 from fedcore.sites.refusal import Reason, Refusal
@@ -27,43 +32,50 @@ from fedcore.store import AlreadyExists, Store
 
 PART = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}"
 NAME = re.compile(rf"(to|from|all)(/{PART}){{0,3}}")
+FIRST_PAUSE, LONGEST_PAUSE, GROWTH = 0.5, 30.0, 2.0
+LOG = logging.getLogger("fedloom.mailbox")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Mailbox:
-    """The mailbox as one party sees it.
+    """The mailbox as one party sees it. A lost connection is only a delay.
 
     Attributes:
       place: the folder or bucket; with a prefix and credentials of one's own where there are any.
+      patience: seconds for which a write is tried again while the place does not answer.
     """
 
     place: Store
+    patience: float = 600.0
 
     def post(self, name: str, data: bytes) -> bool:
         """Writes once; False when the name is taken already (by ourselves, before a restart).
 
         Raises:
-          StoreUnreachable: not now; later it may be possible.
+          StoreUnreachable: the place has not answered for so long as ``patience`` says.
         """
         if not self._has(name):
             raise FileNotFoundError(f"{name} leads out of the mailbox; remove the link there.")
         try:
-            self.place.write(name, data, exclusive=True)
+            self._surely(lambda: self.place.write(name, data, exclusive=True))
         except AlreadyExists:
             return False
         return True
 
     def read(self, name: str, most_bytes: int) -> bytes | None:
-        """The bytes under a name, or None when there is nothing yet.
+        """The bytes under a name, or None when there is nothing yet, or the place does not answer.
 
         On S3 a party that may not list is told that it may not read what is not there.
 
         Raises:
-          StoreUnreachable: not now; later it may be possible.
           Refusal: ``too_large``: no more than one byte over the bound was read.
         """
         try:
             data = self.place.read_start(name, most_bytes + 1) if self._has(name) else None
+        except StoreUnreachable as error:
+            LOG.warning("%s", error)
+            return None
         except (FileNotFoundError, NameDenied):
             return None
         if data is None:
@@ -93,8 +105,8 @@ class Mailbox:
 
     def clear(self, folder: str) -> int:
         """Removes everything under a folder; returns how much it was."""
-        names = self.place.names(folder) if self._has(folder) else []
-        self.place.remove(*names)
+        names = self._surely(lambda: self.place.names(folder)) if self._has(folder) else []
+        self._surely(lambda: self.place.remove(*names))
         return len(names)
 
     def expire(self, before: float) -> int:
@@ -115,12 +127,24 @@ class Mailbox:
 
     def holds(self, name: str) -> bool:
         """Whether there is something under a name."""
-        return self._has(name) and self.place.holds_name(name)
+        return self._has(name) and self._surely(lambda: self.place.holds_name(name))
 
     def remove(self, name: str) -> None:
         """Removes what is under a name, if anything is."""
         if self._has(name):
-            self.place.remove(name)
+            self._surely(lambda: self.place.remove(name))
+
+    def _surely(self, does: Callable[[], T]) -> T:
+        ends, pause = time.monotonic() + self.patience, FIRST_PAUSE
+        while True:
+            try:
+                return does()
+            except StoreUnreachable as error:
+                if time.monotonic() + pause > ends:
+                    raise
+                LOG.warning("%s", error)
+            time.sleep(pause * random.uniform(0.8, 1.2))
+            pause = min(LONGEST_PAUSE, pause * GROWTH)
 
     def _has(self, name: str) -> bool:
         """Whether the name is one of ours and stays in the mailbox: the other party may have put a

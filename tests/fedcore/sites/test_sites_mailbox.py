@@ -1,9 +1,12 @@
 """A mailbox that the other party may write to as it likes."""
 
+import logging
 import os
 
 import pytest
 
+from fedcore.object_store import StoreUnreachable
+from fedcore.sites import mailbox as module
 from fedcore.sites.mailbox import Mailbox
 from fedcore.store import Store
 
@@ -39,3 +42,38 @@ def test_a_folder_that_is_a_link_is_neither_read_nor_cleared(mailbox, tmp_path):
     mailbox.clear("from/ward")
     mailbox.expire(before=float("inf"))
     assert (tmp_path / "secret" / "key").read_bytes() == b"private"
+
+
+class CutOff(Store):
+    """A folder behind a link that is cut for so many requests."""
+
+    def __init__(self, folder, requests):
+        super().__init__(folder)
+        self.requests = requests
+
+    def _answers(self):
+        if self.requests:
+            self.requests -= 1
+            raise StoreUnreachable("cannot reach it")
+
+    def write(self, name, data, *, exclusive=False):
+        self._answers()
+        super().write(name, data, exclusive=exclusive)
+
+    def read_start(self, name, count):
+        self._answers()
+        return super().read_start(name, count)
+
+
+def test_a_lost_connection_is_a_delay(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(module, "FIRST_PAUSE", 0.01)
+    place = CutOff(tmp_path, requests=2)
+    assert Mailbox(place).post("from/ward/run/a", b"x")
+    place.requests = 1
+    with caplog.at_level(logging.WARNING):
+        assert Mailbox(place).read("from/ward/run/a", 9) is None
+    assert "cannot reach it" in caplog.text
+    assert Mailbox(place).read("from/ward/run/a", 9) == b"x"
+    place.requests = 9
+    with pytest.raises(StoreUnreachable):
+        Mailbox(place, patience=0).post("from/ward/run/b", b"x")
