@@ -81,7 +81,7 @@ class World:
 
 @pytest.fixture
 def make_world(tmp_path):
-    return lambda data, **changes: _world(tmp_path, data, **changes)
+    return lambda data, at=tmp_path, **changes: _world(at, data, **changes)
 
 
 def _world(tmp_path, data, policy=POLICY, mailbox=None):
