@@ -44,6 +44,7 @@ CONFIG = {
     "speed": {"workers": 1},
 }
 SECONDS_TO_END = 600.0
+ENDED = {"Completed", "Failed", "Crashed"}
 
 
 def _stage(name: str) -> Callable[[Event], bool]:
@@ -168,7 +169,7 @@ def stack_trial(stack: Stack, seed: int, plan: list[tuple[str, str]]) -> StackTr
     log = PatientLog(event_log(stack.home))
     seen = ""
     for stage, target in plan:
-        seen = _await(log, run_id, seen, STAGES[stage], control)
+        seen = _await(trial, log, run_id, seen, STAGES[stage], control)
         if not seen:
             break
         time.sleep(draw.random() * 0.4)
@@ -187,18 +188,30 @@ def undisturbed(config: RunConfig) -> str:
 
 
 def _await(
-    log: PatientLog, run_id: str, after: str, begun: Callable[[Event], bool], control: Control
+    trial: StackTrial,
+    log: PatientLog,
+    run_id: str,
+    after: str,
+    begun: Callable[[Event], bool],
+    control: Control,
 ) -> str:
     """Id of the first event behind ``after`` that tells it; empty when the run ended before."""
     deadline = time.monotonic() + SECONDS_TO_END
-    for event in log.follow(
-        run_id,
-        after=after,
-        poll_seconds=0.05,
-        is_over=lambda: time.monotonic() > deadline or control.state(run_id) == "Completed",
-    ):
-        if begun(event):
-            return event.event_id
+    while time.monotonic() < deadline:
+        for event in log.follow(
+            run_id,
+            after=after,
+            poll_seconds=0.05,
+            is_over=lambda: time.monotonic() > deadline or control.state(run_id) in ENDED,
+        ):
+            after = event.event_id
+            if begun(event):
+                return after
+        if control.state(run_id) == "Completed" or not trial.kills or not trial.kills[-1].by_itself:
+            return ""
+        # It had gone on after the last kill and then ended of it; somebody presses Retry, once.
+        trial.kills[-1].by_itself = False
+        control.retry(run_id)
     return ""
 
 
