@@ -169,29 +169,38 @@ def proxy(
     ] = "443",
     certificate: Annotated[Path | None, typer.Option(help="PEM file of the name's chain.")] = None,
     key: Annotated[Path | None, typer.Option(help="PEM file of its private key.")] = None,
+    sites_listen: Annotated[
+        str, typer.Option(help="Where nginx listens for sites, once one has a token.")
+    ] = "8443",
 ) -> None:
     """Write an nginx configuration for this stack: one name, TLS, a content security policy.
 
     Prefect is at the root of the public name, MLflow under `/mlflow/`. The stack must know the
-    name: `fedloom stack up --public-url https://NAME`.
+    name: `fedloom stack up --public-url https://NAME`. With TLS, sites reach the gateway by the
+    same name on a port of its own, and nothing else there.
 
     Example:
 
         fedloom stack proxy --certificate /etc/ssl/fl.pem --key /etc/ssl/fl.key
     """
+    from deployments.gateway.limits import read_limits
+    from deployments.stack import proxy as nginx
     from deployments.stack.browser import CONTENT_SECURITY_POLICY
-    from deployments.stack.proxy import check_proxy, proxy_command, site_config, write_proxy
 
     stack = require_up()
     certificate, key = certificate and certificate.absolute(), key and key.absolute()
     with reasons_for(StackError):
-        site = site_config(stack, listen, CONTENT_SECURITY_POLICY, certificate=certificate, key=key)
-        main = write_proxy(stack.home / "proxy", site)
+        pem = {"certificate": certificate, "key": key}
+        site = nginx.site_config(stack, listen, CONTENT_SECURITY_POLICY, **pem)
+        if stack.gateway_port and certificate:
+            most = read_limits(stack.home).most_bytes
+            site += nginx.gateway_config(stack, sites_listen, most, **pem)
+        main = nginx.write_proxy(stack.home / "proxy", site)
         out.print(f"{main.parent / 'site.conf'} for an nginx that runs:", soft_wrap=True)
         out.print(f"  ln -s {main.parent / 'site.conf'} /etc/nginx/sites-enabled/fedloom.conf")
-        check_proxy(main)
+        nginx.check_proxy(main)
         out.print(f"{main} for one of its own:", soft_wrap=True)
-        out.print(f"  {' '.join(proxy_command(main))}", soft_wrap=True)
+        out.print(f"  {' '.join(nginx.proxy_command(main))}", soft_wrap=True)
     if not stack.auth:
         out.print("This stack has no password. Before others see it: fedloom stack up --auth")
 

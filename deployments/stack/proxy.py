@@ -14,6 +14,7 @@ from deployments.stack.stack import LOOPBACK, Stack, StackError
 
 DEBIAN = "apt-get install --no-install-recommends nginx-light"
 TEMPLATE = Path(__file__).parent.parent / "proxy" / "nginx-site.conf"
+GATEWAY_TEMPLATE = TEMPLATE.with_name("nginx-gateway.conf")
 
 # As an ordinary user, beside whatever nginx the machine runs: everything lies in its own folder.
 MAIN = """\
@@ -61,7 +62,7 @@ def site_config(
     if is_tls != (public.scheme == "https"):
         wants = "needs --certificate and --key" if public.scheme == "https" else "has no TLS"
         raise StackError(f"The public name {stack.public_url} {wants}.")
-    tls = f"    ssl_certificate {certificate};\n    ssl_certificate_key {key};" if is_tls else ""
+    tls = _tls(certificate, key) if is_tls else ""
     hsts = "    add_header Strict-Transport-Security max-age=31536000 always;\n" if is_tls else ""
     values = {
         "LISTEN": f"{_plain(listen)} ssl" if is_tls else _plain(listen),
@@ -73,6 +74,32 @@ def site_config(
         "MLFLOW": f"{LOOPBACK}:{stack.mlflow_port}",
     }
     return _filled(TEMPLATE.read_text(encoding="utf-8"), values)
+
+
+def gateway_config(
+    stack: Stack, listen: str, most_bytes: int, *, certificate: Path | None, key: Path | None
+) -> str:
+    """Further ``server`` blocks, to follow those of ``site_config``: the gateway of sites over TLS.
+
+    Args:
+      stack: with a public URL and a gateway.
+      listen: address and port where nginx listens, another than the stack's own.
+      most_bytes: of one request.
+      certificate, key: PEM files of the public name.
+
+    Raises:
+      StackError: no TLS; tokens of sites would travel in the open.
+    """
+    if certificate is None or key is None:
+        raise StackError("The gateway of sites is served over TLS only: --certificate and --key.")
+    values = {
+        "LISTEN": f"{_plain(listen)} ssl",
+        "HOST": urlsplit(stack.public_url).hostname or "",
+        "TLS": _tls(certificate, key),
+        "MOST": str(most_bytes),
+        "GATEWAY": f"{LOOPBACK}:{stack.gateway_port}",
+    }
+    return _filled(GATEWAY_TEMPLATE.read_text(encoding="utf-8"), values)
 
 
 def write_proxy(folder: Path, site: str) -> Path:
@@ -118,6 +145,10 @@ def find_nginx() -> str:
             "(rm /etc/nginx/sites-enabled/default)."
         )
     return found
+
+
+def _tls(certificate: Path | None, key: Path | None) -> str:
+    return f"    ssl_certificate {certificate};\n    ssl_certificate_key {key};"
 
 
 def _filled(text: str, values: dict[str, str]) -> str:
