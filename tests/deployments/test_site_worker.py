@@ -174,7 +174,8 @@ def test_a_rebuilt_machine_takes_up_its_sessions(site, api):
     assert forced[-1] is True
 
 
-def test_prefect_at_a_site_sends_no_logs_and_keeps_to_the_sites_own_folder(tmp_path):
-    found = prefect_environment(tmp_path, "https://host/api", "token")
+def test_prefect_at_a_site_sends_no_logs_and_keeps_to_the_sites_own_folder(site):
+    found = prefect_environment(site, "https://host/api", "token")
     assert found["PREFECT_LOGGING_TO_API_ENABLED"] == "false"
-    assert found["PREFECT_HOME"].startswith(str(tmp_path)) and found["PREFECT_API_KEY"] == "token"
+    assert found["PREFECT_HOME"].startswith(str(site.path))
+    assert found["PREFECT_API_AUTH_STRING"] == "ward:token"
