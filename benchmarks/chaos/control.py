@@ -59,7 +59,10 @@ class Control:
 
     def outcome(self, run_id: str) -> tuple[str, int]:
         """Final digest of the run's model version, and how many versions it left."""
-        os.environ.update(environment(self.stack))
+        # Not where this stack's events are: the next stack has another log.
+        os.environ.update(
+            {k: v for k, v in environment(self.stack).items() if not k.startswith("FEDLOOM_")}
+        )
         from mlflow import MlflowClient
 
         client = MlflowClient(self.stack.mlflow_url)

@@ -22,7 +22,7 @@ import psutil
 from benchmarks.chaos.control import Control
 from deployments.stack.lifecycle import bring_up
 from deployments.stack.recovery import processes_of_runs
-from deployments.stack.stack import Stack, read_stack
+from deployments.stack.stack import Stack, environment, read_stack
 from fedcore.chain import Chain
 from fedcore.config import RunConfig, make_config
 from fedcore.engines.in_process import InProcessEngine
@@ -30,7 +30,6 @@ from fedcore.event_log import EventLog, EventLogUnavailable
 from fedcore.events import Event, EventType
 from fedcore.run import run_federated
 from fedcore.store import Store
-from tasks.home import event_log
 
 TARGETS = ("client", "flow", "worker", "prefect", "mlflow", "everything")
 SERVICES = {"worker", "prefect", "mlflow", "postgres"}
@@ -127,6 +126,13 @@ class StackTrial:
         ]
 
 
+def log_of(stack: Stack) -> EventLog:
+    """The stack's event log, whatever this process's environment says."""
+    return EventLog(
+        environment(stack).get("FEDLOOM_EVENTS") or f"sqlite:///{stack.home / 'events.db'}"
+    )
+
+
 @dataclass(frozen=True)
 class PatientLog:
     """The event log, asked again while PostgreSQL is away: the trial kills it too."""
@@ -166,7 +172,7 @@ def stack_trial(stack: Stack, seed: int, plan: list[tuple[str, str]]) -> StackTr
     trial = StackTrial(seed, stack.database, expected=undisturbed(config))
     control = Control(stack)
     run_id = control.start("train-federated/custom", config.model_dump(mode="json"))
-    log = PatientLog(event_log(stack.home))
+    log = PatientLog(log_of(stack))
     seen = ""
     for stage, target in plan:
         seen = _await(trial, log, run_id, seen, STAGES[stage], control)
