@@ -38,10 +38,18 @@ def up() -> None:
     from deployments.site import keep
     from deployments.stack.stack import stack_home
     from deployments.stack.supervision import service_states
+    from fedcore.sites.folder import write_settings
 
-    stack = ensure_up()
     folder = stack_home() / "federation"
-    sites = [ensure_site(folder / name, name, stack.prefect_api_url) for name in SITES]
+    sites = [ensure_site(folder / name, name) for name in SITES]
+    stack = ensure_up()
+    if not stack.gateway_port:
+        fail(
+            "The stack that runs here was started without the gateway of sites, which a site's "
+            "token brings. fedloom stack down, then fedloom federation up again."
+        )
+    for site in sites:
+        write_settings(site, site.settings.model_copy(update={"api": stack.gateway_url}))
     register(stack)
     if service_states(folder):
         down()
@@ -83,12 +91,14 @@ def status() -> None:
         out.print(f"{name}: {str(state.get('statename', 'not running')).lower()}")
 
 
-def ensure_site(path: Path, name: str, api: str) -> SiteFolder:
-    """A hospital's folder with its own file alone; registered, trusted, and with a policy that
-    answers this example's runs by the program that is installed here."""
+def ensure_site(path: Path, name: str) -> SiteFolder:
+    """A hospital's folder with its own file alone; registered, trusted, with a token, and with a
+    policy that answers this example's runs by the program that is installed here."""
+    from deployments.gateway.tokens import Tokens, tokens_file
+    from deployments.stack.credentials import write_secret
     from fedcore.data.heart import HOSPITALS, HeartDisease
     from fedcore.sites.coordinator import Coordinator
-    from fedcore.sites.folder import SiteFolder, SiteSettings, make_site, trust, write_settings
+    from fedcore.sites.folder import SiteFolder, SiteSettings, make_site, trust
     from fedcore.sites.status import resume
     from tasks import home
 
@@ -97,7 +107,6 @@ def ensure_site(path: Path, name: str, api: str) -> SiteFolder:
         name=name,
         data=HeartDisease(hospitals=(name,)),  # type: ignore[arg-type]
         folder=str(path / "data"),
-        api=api,
         mailbox=str(home.home() / "mailbox"),
     )
     (file,) = (one.file for one in HOSPITALS if one.owner == name)
@@ -107,13 +116,14 @@ def ensure_site(path: Path, name: str, api: str) -> SiteFolder:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(found / "heart" / file, target)
     site = SiteFolder(path)
-    if (path / "identity.json").exists():
-        write_settings(site, settings)  # the stack may have other ports than the last time
-    else:
+    if not (path / "identity.json").exists():
         site = make_site(path, settings, policy_text())
         trust(site, coordinator.identity.public)
         resume(site.status_file, site.log)
     (path / "policy.yaml").write_text(policy_text())
+    tokens = Tokens(tokens_file(home.home()))
+    if name not in tokens.hashes() or not site.token:
+        write_secret(path / "token", tokens.issue(name))
     if name not in coordinator.registry.sites():
         coordinator.registry.register(site.identity.public, most_examples=1000)
     return site

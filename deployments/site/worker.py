@@ -121,7 +121,7 @@ class SiteWorker:
         """Sessions that an earlier worker of this folder had are started again."""
         for id_ in self._noted():
             state = self._get(f"flow_runs/{id_}").get("state") or {}
-            if state.get("type") in ("RUNNING", "PENDING"):
+            if state.get("type") in ("RUNNING", "PENDING", "CRASHED"):
                 self._set_state(id_, "SCHEDULED", "AwaitingRetry", force=True)
             elif state.get("type") == "CANCELLING":
                 self._set_state(id_, "CANCELLED", "Cancelled", force=True)

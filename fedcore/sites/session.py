@@ -107,6 +107,10 @@ class Session:
             self.closed = True
         elif not self._inbox.has_answered(said):
             self._answer(said)
+        elif said.ask is Ask.PREPARE:  # by a session before this one; this one has no plan yet
+            asked = self._asked(said)
+            if asked is not None and self._why_not(asked) is None:
+                self._value(said)
         return True
 
     def _answer(self, said: Announcement) -> None:

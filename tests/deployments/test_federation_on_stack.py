@@ -1,8 +1,10 @@
 """A run over two sites with workers of their own, through the real stack."""
 
+import os
 import time
 
 import numpy as np
+import psutil
 import pytest
 
 from benchmarks.chaos.control import Control
@@ -34,8 +36,8 @@ SECTIONS = {
     "audit": {"remedy": "accept"},
     "model": {"kind": "logistic"},
     "training": {"kind": "loop", "batch_size": 16, "steps": 3},
-    "rounds": {"count": 3, "min_clients": 2},
-    "evaluation": {"every": 3},
+    "rounds": {"count": 6, "min_clients": 2},
+    "evaluation": {"every": 6},
 }
 
 
@@ -62,8 +64,14 @@ def arrays(path):
 
 
 @pytest.fixture
-def federation(stack, tmp_path):
-    """Two sites known to the stack's coordinator, their workers running."""
+def federation(stack, tmp_path, serving):
+    """Two sites known to the stack's coordinator, their workers running behind a gateway."""
+    with serving(stack, tmp_path, *CANARY) as (url, tokens, door):
+        yield from _federation(stack, tmp_path, url, tokens)
+        assert not door.refused
+
+
+def _federation(stack, tmp_path, url, tokens):
     coordinator, sites = Coordinator(stack.home / "coordinator"), []
     for seed, name in enumerate(CANARY):
         save(tmp_path / name / "data" / "own.npz", (name, seed))
@@ -71,12 +79,15 @@ def federation(stack, tmp_path):
             name=name,
             data=arrays("own.npz"),
             folder=str(tmp_path / name / "data"),
-            api=stack.prefect_api_url,
+            api=url,
             mailbox=str(tmp_path / "mailbox"),
             workers=0,
         )
         site = make_site(tmp_path / name / "site", settings, POLICY)
         trust(site, coordinator.identity.public)
+        descriptor = os.open(site.path / "token", os.O_WRONLY | os.O_CREAT, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(tokens[name])
         coordinator.registry.register(site.identity.public, most_examples=1000)
         resume(site.status_file, site.log)
         sites.append(site)
@@ -89,7 +100,7 @@ def federation(stack, tmp_path):
 
 
 @pytest.mark.stack
-def test_two_sites_train_the_model_of_one_process_and_no_row_reaches_the_coordinator(
+def test_two_sites_one_killed_train_the_model_of_one_process_and_no_row_leaves_them(
     stack, federation, tmp_path
 ):
     joint = tmp_path / "joint.npz"
@@ -103,13 +114,17 @@ def test_two_sites_train_the_model_of_one_process_and_no_row_reaches_the_coordin
     config = make_config(SECTIONS | {"engine": engine})
     control = Control(stack)
     run = control.start("train-federated/custom", config.model_dump(mode="json"))
-    ends = time.monotonic() + 150
+    chain, ends = Chain(Store(stack.home / "store"), run), time.monotonic() + 200
+    while not chain.store.holds_name(f"runs/{run}/rounds/000001.json"):
+        assert time.monotonic() < ends and control.state(run) != "Failed", control.state(run)
+        time.sleep(0.1)
+    psutil.Process(service_states(tmp_path / "workers")["north"]["pid"]).kill()
     while control.state(run) not in {"Completed", "Failed", "Crashed", "Cancelled"}:
         assert time.monotonic() < ends, control.state(run)
         time.sleep(0.5)
     logs = "\n".join(last_lines(tmp_path / "workers" / "logs" / f"{name}.log") for name in CANARY)
     assert control.state(run) == "Completed", logs
-    records = list(Chain(Store(stack.home / "store"), run).records())
+    records = list(chain.records())
     assert [r.model for r in records] == [r.model for r in expected.records]
     assert {row["status"] for r in records for row in r.outcomes.values()} == {"done"}
 
@@ -118,7 +133,7 @@ def test_two_sites_train_the_model_of_one_process_and_no_row_reaches_the_coordin
     )
     assert sorted(one["state"]["name"] for one in sessions) == ["Completed", "Completed"]
     tasks = {task["name"] for one in sessions for task in control.tasks(one["id"])}
-    assert tasks == {f"round-{n}/train" for n in (1, 2, 3)} | {"round-3/evaluate"}
+    assert tasks == {f"round-{n}/train" for n in range(1, 7)} | {"round-6/evaluate"}
 
     words = [str(tmp_path / "north" / "data").encode(), b"own.npz"]
     for value in CANARY.values():

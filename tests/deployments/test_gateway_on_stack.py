@@ -4,21 +4,14 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import time
-from contextlib import contextmanager
 
 import httpx
 import pytest
-import uvicorn
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from websockets.sync.client import connect
 
-from deployments.gateway.app import make_app
-from deployments.gateway.limits import Limits
-from deployments.gateway.tokens import Tokens, tokens_file
 from deployments.stack.credentials import authorization
-from deployments.stack.stack import LOOPBACK
 
 OWN, SISTER = "gateway-own", "gateway-sister"
 # What a site's worker does, with a session that has nothing to do.
@@ -55,30 +48,6 @@ with get_client(sync_client=True) as prefect:
 """
 
 
-@contextmanager
-def serving(stack, folder):
-    """A gateway before the stack; its address and a token for each site."""
-    tokens = Tokens(tokens_file(folder))
-    words = {site: tokens.issue(site) for site in (OWN, SISTER)}
-    api = httpx.AsyncClient(
-        base_url=stack.prefect_api_url, headers=authorization(stack), trust_env=False
-    )
-    config = uvicorn.Config(
-        make_app(tokens, Limits(), api), host=LOOPBACK, port=0, log_level="error"
-    )
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        while not server.started:
-            time.sleep(0.02)
-        port = server.servers[0].sockets[0].getsockname()[1]
-        yield f"http://{LOOPBACK}:{port}/api", words, config.app.state.door
-    finally:
-        server.should_exit = True
-        thread.join(10)
-
-
 def invite(api, site):
     """A flow run of a site's deployment; its id and the deployment's."""
     flow = api.post("/flows/", json={"name": "site-session"}).json()["id"]
@@ -90,11 +59,13 @@ def invite(api, site):
 
 
 @pytest.mark.stack
-def test_a_flow_run_completes_through_the_gateway_and_a_sister_sees_nothing(stack, tmp_path):
+def test_a_flow_run_completes_through_the_gateway_and_a_sister_sees_nothing(
+    stack, tmp_path, serving
+):
     headers = authorization(stack)
     with (
         httpx.Client(base_url=stack.prefect_api_url, headers=headers, trust_env=False) as api,
-        serving(stack, tmp_path) as (url, words, door),
+        serving(stack, tmp_path, OWN, SISTER) as (url, words, door),
     ):
         api.post("/work_pools/", json={"name": "sites", "type": "fedloom-site"})
         (own, _), (sisters, deployment) = invite(api, OWN), invite(api, SISTER)

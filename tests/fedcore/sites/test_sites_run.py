@@ -1,10 +1,13 @@
 """A run over sites: sessions with folders of their own, met at a mailbox."""
 
 import shutil
+import threading
 
+import numpy as np
 import pytest
 
 from fedcore.config import make_config
+from fedcore.data.arrays import Arrays
 from fedcore.data.heart import HOSPITALS, HeartDisease
 from fedcore.engines.in_process import InProcessEngine
 from fedcore.run import run_federated
@@ -27,6 +30,69 @@ SECTIONS = {
     "rounds": {"count": 3, "min_clients": 4},
     "evaluation": {"splits": ["test"]},
 }
+
+
+SMALL = {
+    "model": {"kind": "logistic"},
+    "audit": {"remedy": "accept"},
+    "training": {"kind": "loop", "batch_size": 8, "steps": 2},
+    "rounds": {"count": 2, "min_clients": 2},
+}
+NAMES = ("north", "south")
+
+
+@pytest.fixture
+def wards(tmp_path):
+    """Two sites with rows of their own."""
+    words = {"task": "binary", "inputs": "x", "targets": "y", "split": "split"}
+    data = {}
+    for seed, name in enumerate(NAMES):
+        folder = tmp_path / "wards" / name
+        folder.mkdir(parents=True)
+        draw = np.random.default_rng(seed)
+        np.savez(
+            folder / "own.npz",
+            x=draw.normal(seed, 1, (40, 3)).astype(np.float32),
+            y=np.arange(40) % 2,
+            split=np.repeat(["train", "val"], 20),
+        )
+        data[name] = (Arrays(path="own.npz", **words), folder)
+    return data
+
+
+def run_of(world, attended, **sections):
+    """A run of these sites, attended by sessions that live as long as it."""
+    with attended(*(Session(site, "run") for site in world.sites.values())):
+        return world.run(world.config(**SMALL, **sections))[1]
+
+
+def test_a_session_that_is_lost_after_every_step_gives_the_same_model(
+    wards, make_world, attended, tmp_path
+):
+    expected = run_of(make_world(wards), attended)
+    world = make_world(wards, at=tmp_path / "again")
+    open_, done = dict(world.sites), threading.Event()
+
+    def forgetful():
+        while open_ and not done.is_set():
+            for name, site in list(open_.items()):
+                session = Session(site, "run")
+                while session.step():
+                    if session.closed:
+                        open_.pop(name)
+                        break
+
+    thread = threading.Thread(target=forgetful, daemon=True)
+    thread.start()
+    try:
+        _, result = world.run(world.config(**SMALL))
+        thread.join(20)
+    finally:
+        done.set()
+    assert result.final_digest == expected.final_digest and not open_
+    for site in world.sites.values():
+        actions = [entry.action for entry in site.log.entries()]
+        assert actions.count("released") == 2 + 2 * 3  # and two rounds of train, val and test
 
 
 @pytest.fixture
