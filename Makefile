@@ -8,7 +8,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed-$(shell cat pyproject.toml constraints.txt | cksum | tr ' ' '-')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint up down status deploy chaos coverage format install lock clean
+.PHONY: help demo test lint up down status deploy federation chaos coverage format install lock clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -36,6 +36,9 @@ status: $(INSTALLED) ## what of the stack is running
 
 deploy: $(INSTALLED) ## brings the stack up and registers the deployments of prefect.yaml
 	@$(BIN)/fedloom deploy
+
+federation: $(INSTALLED) ## four hospitals with a worker each, beside the stack
+	@$(BIN)/fedloom federation up
 
 chaos: $(INSTALLED) ## kills of every process in every stage, with a report; half an hour
 	$(BIN)/python -m benchmarks.chaos
