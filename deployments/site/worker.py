@@ -262,14 +262,25 @@ def prefect_environment(site: SiteFolder, url: str, token: str) -> dict[str, str
 
 
 def main() -> None:
-    """``python -m deployments.site.worker FOLDER``."""
+    """``python -m deployments.site.worker FOLDER...``: a worker of one site; of several that share
+    an API without tokens, in one process, where a simulation has more sites than processes."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    site = SiteFolder(Path(sys.argv[1]))
-    url, token = site.settings.api, site.token
+    sites = [SiteFolder(Path(word)) for word in sys.argv[1:]]
+    url, token = sites[0].settings.api, sites[0].token
     if not url:
-        raise SystemExit(f"{site.path}/site.yaml has no api: the URL that the coordinator gave.")
-    os.environ.update(prefect_environment(site, url, token))
+        raise SystemExit(f"{sites[0].path}/site.yaml has no api: what the coordinator gave.")
+    if len(sites) > 1 and any(site.token or site.settings.api != url for site in sites):
+        raise SystemExit("Sites of one process share an API and have no token: one site, please.")
+    os.environ.update(prefect_environment(sites[0], url, token))
+    threads = [threading.Thread(target=_serve, args=(site, url, token)) for site in sites[1:]]
+    for thread in threads:
+        thread.daemon = True
+        thread.start()
+    _serve(sites[0], url, token)
+
+
+def _serve(site: SiteFolder, url: str, token: str) -> None:
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     with httpx.Client(base_url=f"{url.rstrip('/')}/", headers=headers, timeout=30) as api:
         SiteWorker(site, api, attend_flow_run).serve()
