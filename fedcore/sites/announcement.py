@@ -20,6 +20,7 @@ class Ask(StrEnum):
     """What is asked."""
 
     AUDIT = "audit"  # look at your data for this run; say what you found
+    STATISTICS = "statistics"  # counts, means and the like of your columns
     PREPARE = "prepare"  # approve this plan and lay your data out for it
     TRAIN = "train"
     EVALUATE = "evaluate"
@@ -36,7 +37,7 @@ class Announcement:
       job: key of the job, which the site computes for itself and compares.
       base: the model to start from, for training and evaluation.
       split: of the site's data, for evaluation.
-      facts: configuration and what is asked, for audit and preparation.
+      facts: configuration and what is asked, for audit, statistics and preparation.
       attempt: from 0; the same thing is asked again after an answer that it could not be done.
     """
 

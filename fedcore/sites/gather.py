@@ -14,19 +14,33 @@ from fedcore.numerics import code_digest
 from fedcore.plan import RunPlan
 from fedcore.sites.admit import Told, admit_facts
 from fedcore.sites.announcement import Announcement, Ask
+from fedcore.sites.codes import Code
 from fedcore.sites.correspondence import Correspondence
 from fedcore.sites.description import Description, read_description
-from fedcore.sites.inquiry import Inquiry, Preparation
+from fedcore.sites.inquiry import Preparation
 from fedcore.sites.planning import inquiries
 from fedcore.sites.refusal import Reason, Refusal
-from fedcore.sites.request import Request
+from fedcore.sites.request import About, Request
 from fedcore.sites.shared import Drop, audit_sites
+from fedcore.sites.site_statistics import SiteStatistics, read_statistics
+from fedcore.sites.wanted import StatisticsInquiry, Wanted
 
 T = TypeVar("T")
 FIRST_PAUSE, LONGEST_PAUSE, GROWTH = 0.05, 1.0, 1.5
 # A site that says no is asked again: its administrator may be looking at it.
 ASKED_AGAIN = 5.0
 ASKED_AGAIN_AT_MOST = 60.0
+# A run need not have a table: a no that no administrator is about to change is an answer.
+NO_TABLE = frozenset(
+    {
+        Code.GROUP_TOO_SMALL,
+        Code.STATISTIC_NOT_ALLOWED,
+        Code.JOB_NOT_ALLOWED,
+        Code.TOO_MANY_ANSWERS,
+        Code.TOO_LARGE,
+        Code.WORK_FAILED,
+    }
+)
 
 
 class TooFewSites(RuntimeError):
@@ -82,6 +96,33 @@ class Gathering:
             raise TooFewSites(f"{len(kept)} sites described their data twice; {sorted(lost)} not.")
         return tuple(kept.values()), report, drop
 
+    def statistics(
+        self, config: RunConfig, salt: str, wanted: Wanted, drop: Drop | None = None
+    ) -> dict[str, SiteStatistics]:
+        """What the sites tell of their columns; :func:`fedcore.sites.federated_statistics.merged`
+        adds it up. A run gets one table of each site, so it must be asked for at once.
+
+        Args:
+          drop: what each site leaves out, as :meth:`describe` gives it.
+
+        Returns:
+          site -> what it tells, which may be a code.
+
+        Raises:
+          TooFewSites: nobody, or not enough, has said anything.
+        """
+        asked = inquiries(config, list(self.lanes), salt, drop or {})
+
+        def read(site: str, told: Told) -> SiteStatistics | None:
+            if told.facts is not None:
+                return read_statistics(told.facts, wanted)
+            return SiteStatistics(wanted, code=told.code) if told.code in NO_TABLE else None
+
+        about = {site: StatisticsInquiry(inquiry, wanted) for site, inquiry in asked.items()}
+        return self._ask(
+            {site: _asks(Ask.STATISTICS, config, one) for site, one in about.items()}, read
+        )
+
     def prepare(self, plan: RunPlan, orders: Mapping[str, Preparation]) -> None:
         """Has the sites lay out their data as the plan needs them.
 
@@ -91,20 +132,21 @@ class Gathering:
         said = {site: _asks(Ask.PREPARE, plan.config, how, plan) for site, how in orders.items()}
         self._ask(
             {site: one for site, one in said.items() if site in self.lanes},
-            lambda site, facts: facts,
+            lambda site, told: told.facts,
         )
 
     def _describe(self, config: RunConfig, salt: str, drop: Drop) -> dict[str, Description]:
         asked = inquiries(config, list(drop), salt, drop)
         return self._ask(
             {site: _asks(Ask.AUDIT, config, what) for site, what in asked.items()},
-            lambda site, facts: read_description(facts, site),
+            lambda site, told: None if told.facts is None else read_description(told.facts, site),
         )
 
     def _ask(
-        self, said: Mapping[str, Announcement], read: Callable[[str, dict[str, Any]], T]
+        self, said: Mapping[str, Announcement], read: Callable[[str, Told], T | None]
     ) -> dict[str, T]:
-        """Site -> its answer, of those that gave one in time."""
+        """Site -> its answer, of those that gave one in time; it is asked again where what it told
+        is read as None."""
         open_, answers, words = dict(said), dict[str, T](), dict[str, str]()
         due = dict[str, float]()
         for site, one in said.items():
@@ -115,13 +157,13 @@ class Gathering:
             now, heard = time.monotonic() - started, False
             for site in sorted(open_):
                 told = self._hear(site, open_[site]) if site not in due else None
-                if told is not None and told.facts is not None:
-                    try:
-                        answers[site], heard = read(site, told.facts), True
+                try:
+                    if told is not None and (answer := read(site, told)) is not None:
+                        answers[site], heard = answer, True
                         del open_[site]
                         continue
-                    except Refusal as refusal:
-                        told = Told(None, str(refusal.reason))
+                except Refusal as refusal:
+                    told = Told(None, str(refusal.reason))
                 if told is not None:
                     if words.get(site) != told.code:
                         words[site] = told.code
@@ -162,12 +204,14 @@ class Gathering:
             return None if refusal.reason is Reason.MISSING_BLOB else Told(None, refusal.reason)
 
 
-_WHAT = {Ask.AUDIT: "describe their data", Ask.PREPARE: "prepare their data"}
+_WHAT = {
+    Ask.AUDIT: "describe their data",
+    Ask.STATISTICS: "tell statistics of their columns",
+    Ask.PREPARE: "prepare their data",
+}
 
 
-def _asks(
-    ask: Ask, config: RunConfig, about: Inquiry | Preparation, plan: RunPlan | None = None
-) -> Announcement:
+def _asks(ask: Ask, config: RunConfig, about: About, plan: RunPlan | None = None) -> Announcement:
     weights = plan.class_weights if plan else None
     return Announcement(ask, facts=Request(config, code_digest(), about, weights).to_json())
 

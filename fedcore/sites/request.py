@@ -16,10 +16,13 @@ from fedcore.sites.inquiry import (
 )
 from fedcore.sites.refusal import Reason, Refusal
 from fedcore.sites.reply import DIGEST
+from fedcore.sites.wanted import StatisticsInquiry, read_statistics_inquiry
 
 # Weights from a hub by their name there; never a path on the site's machine.
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?")
 MOST_LABELS = 10_000
+About = Inquiry | Preparation | StatisticsInquiry
+_FIELDS = {Inquiry: "inquiry", Preparation: "preparation", StatisticsInquiry: "statistics"}
 
 
 @dataclass(frozen=True)
@@ -30,22 +33,21 @@ class Request:
       config: of the run; its digest is the plan that a person at the site approves. Where the data
         are is the site's own business.
       code: digest of the coordinator's sources.
-      about: the data are to be described, or to be laid out.
+      about: the data are to be described, counted, or laid out.
       class_weights: of the federation, for training.
     """
 
     config: RunConfig
     code: str
-    about: Inquiry | Preparation
+    about: About
     class_weights: tuple[float, ...] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A JSON value that :func:`read_request` takes back."""
-        is_inquiry = isinstance(self.about, Inquiry)
         return {
             "config": self.config.model_dump(mode="json", exclude={"speed", "engine"}),
             "code": self.code,
-            "inquiry" if is_inquiry else "preparation": self.about.to_json(),
+            _FIELDS[type(self.about)]: self.about.to_json(),
             "class_weights": self.class_weights and list(self.class_weights),
         }
 
@@ -57,7 +59,7 @@ def read_request(facts: Mapping[str, Any]) -> Request:
       Refusal: ``schema``, with the field.
     """
     about = facts.keys() - {"config", "code", "class_weights"}
-    if len(facts) != 4 or about not in ({"inquiry"}, {"preparation"}):
+    if len(facts) != 4 or about not in [{name} for name in _FIELDS.values()]:
         raise Refusal(Reason.SCHEMA, "facts")
     try:
         config = make_config(facts["config"], source="the coordinator's configuration")
@@ -71,16 +73,18 @@ def read_request(facts: Mapping[str, Any]) -> Request:
     return Request(config, facts["code"], _about(config, facts), _weights(facts["class_weights"]))
 
 
-def _about(config: RunConfig, facts: Mapping[str, Any]) -> Inquiry | Preparation:
+def _about(config: RunConfig, facts: Mapping[str, Any]) -> About:
+    found: About
     if "inquiry" in facts:
-        found: Inquiry | Preparation = read_inquiry(facts["inquiry"])
-        inquiry = found
-    else:
+        found = read_inquiry(facts["inquiry"])
+    elif "preparation" in facts:
         found = read_preparation(facts["preparation"])
-        inquiry = found.inquiry
+    else:
+        found = read_statistics_inquiry(facts["statistics"])
+    inquiry = found if isinstance(found, Inquiry) else found.inquiry
     # The person at the site approves the configuration: nothing else may be asked.
     scope = config.preprocessing.standardise
-    if (inquiry.audit, inquiry.standardise) != (config.audit, scope):  # type: ignore[union-attr]
+    if (inquiry.audit, inquiry.standardise) != (config.audit, scope):
         raise Refusal(Reason.SCHEMA, "inquiry")
     return found
 

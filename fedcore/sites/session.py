@@ -7,9 +7,12 @@ import logging
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+
+import numpy as np
 
 from fedcore.data.dataset import Dataset
 from fedcore.digests import canonical_json, digest_bytes
@@ -28,7 +31,9 @@ from fedcore.sites.folder import SiteFolder
 from fedcore.sites.gate import Gate, open_gate
 from fedcore.sites.holding import Shelf, prepare_data
 from fedcore.sites.inbox import Inbox
-from fedcore.sites.inquiry import Preparation
+from fedcore.sites.inquiry import Inquiry, Preparation
+from fedcore.sites.local_rows import local_rows
+from fedcore.sites.local_statistics import local_statistics
 from fedcore.sites.mailbox import models
 from fedcore.sites.outgoing import (
     Asked,
@@ -47,8 +52,9 @@ from fedcore.sites.reply import Reply
 from fedcore.sites.request import Request, read_request
 from fedcore.sites.sealing import seal
 from fedcore.sites.status import StatusError, read_status
+from fedcore.sites.wanted import StatisticsInquiry
 from fedcore.sites.wire_tensors import decode_exactly, most_bytes, template_of
-from fedcore.store import Store
+from fedcore.store import AlreadyExists, Store
 
 Work = Callable[[ClientJob, Store, Path], ClientOutcome]
 """Does a job: :func:`fedcore.execute.execute`, here or in a process of its own."""
@@ -127,7 +133,7 @@ class Session:
 
     def _asked(self, said: Announcement) -> Asked | None:
         """What the policy is to decide on; None where nothing can be said of the run."""
-        if said.ask in (Ask.AUDIT, Ask.PREPARE):
+        if said.ask in (Ask.AUDIT, Ask.STATISTICS, Ask.PREPARE):
             try:
                 self._request = read_request(said.facts)
             except Refusal as refusal:
@@ -180,9 +186,28 @@ class Session:
 
     def _describe(self, said: Announcement) -> Outgoing:
         inquiry = self._asks_for(said).about
-        if isinstance(inquiry, Preparation):
+        if not isinstance(inquiry, Inquiry):
             raise _CannotDo(Code.BAD_REQUEST)
         return describe(self._dataset, self.name, inquiry, secret=self.site.secret)
+
+    def _count(self, said: Announcement) -> Outgoing:
+        about = self._asks_for(said).about
+        if not isinstance(about, StatisticsInquiry):
+            raise _CannotDo(Code.BAD_REQUEST)
+        held = local_rows(self._dataset, self.name, about.inquiry).partition.indices
+        rows = held.get(about.wanted.split, {}).get(self.name, np.empty(0, np.int64))
+        least = self.site.policy.minimum_group
+        table = local_statistics(self._dataset, rows, about.wanted, least=least)
+        # From two tables with other bins one could tell the few between two edges.
+        is_first = self._first_table(said.key) == said.key
+        return table if is_first else Excuse(Code.TOO_MANY_ANSWERS)
+
+    def _first_table(self, key: str) -> str:
+        """Key of the first statistics that the run asked for."""
+        folder = Store(self.site.run(self.run))
+        with suppress(AlreadyExists):
+            folder.write("statistics", key.encode(), exclusive=True)
+        return folder.read("statistics").decode()
 
     def _prepare(self, said: Announcement) -> Outgoing:
         request = self._asks_for(said)
@@ -342,6 +367,7 @@ class _CannotDo(RuntimeError):
 
 _WORK: Mapping[Ask, Callable[[Session, Announcement], Outgoing]] = {
     Ask.AUDIT: Session._describe,
+    Ask.STATISTICS: Session._count,
     Ask.PREPARE: Session._prepare,
     Ask.TRAIN: Session._train,
     Ask.EVALUATE: Session._evaluate,
