@@ -62,6 +62,7 @@ class Run:
         assert self.lane.answer(said.key, attempt) is not None
 
 
+@pytest.mark.slow
 def test_every_block_works(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("FEDLOOM_HOME", "FEDLOOM_SITE"):

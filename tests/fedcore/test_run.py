@@ -69,7 +69,8 @@ def test_it_learns(reference):
     assert result.scores is not None
 
 
-@pytest.mark.parametrize("workers", [2, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 4))])
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2, 4])
 def test_worker_processes_give_the_same_final_digest(reference, tmp_path, workers):
     _, _, expected, _ = reference
     with WorkerPool(workers) as pool:

@@ -172,7 +172,7 @@ def test_what_is_not_the_answer_is_refused_by_a_code(make, reason):
 GOOD = sent(update())
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(st.integers(0, len(GOOD) - 1), st.integers(1, 255))
 @example(0, 1)
 @example(len(GOOD) - 1, 1)
@@ -186,7 +186,7 @@ PLAIN = st.none() | st.booleans() | st.integers(-9, 9) | st.floats(-1, 1) | st.t
 JSON = PLAIN | st.lists(PLAIN, max_size=2) | st.dictionaries(st.text(max_size=5), PLAIN, max_size=2)
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(st.sampled_from(sorted(update().to_json())), JSON)
 @example("metrics", {"loss": True})
 @example("sealed", {"digest": 64 * "a", "size": False})

@@ -17,7 +17,7 @@ SECRET = bytes(range(32))
 FLOATS = st.floats(-(2.0**66), 2.0**66, width=32)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(arrays(np.float32, (3, 4), elements=FLOATS), st.floats(1e-6, 1e6))
 def test_the_norm_is_never_over_its_bound(values, clip_norm):
     delta = {"a": values, "b": values[0].astype(np.float16 if abs(values).max() < 6e4 else "f4")}

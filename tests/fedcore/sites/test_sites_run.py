@@ -66,6 +66,7 @@ def run_of(world, attended, **sections):
         return world.run(world.config(**SMALL, **sections))[1]
 
 
+@pytest.mark.slow
 def test_a_session_that_is_lost_after_every_step_gives_the_same_model(
     wards, make_world, attended, tmp_path
 ):
@@ -110,6 +111,7 @@ def hospitals(fedloom_data, tmp_path):
     return data
 
 
+@pytest.mark.slow
 def test_four_hospitals_give_the_model_of_one_process(
     fedloom_data, hospitals, tmp_path, make_world, attended
 ):
