@@ -11,6 +11,7 @@ from fedcore.aggregation import canonical_mean
 from fedcore.global_model import GlobalModel
 from fedcore.outcomes import ClientUpdate
 from fedcore.refs import Ref
+from fedcore.staleness import discount
 from fedcore.store import Store
 from fedcore.strategies.algorithm import Algorithm
 from fedcore.tensors import InvalidUpdate, check_delta
@@ -40,7 +41,8 @@ def aggregate(
     """``strategy.step(mean(updates))``; an update that does not fit the model is left out.
 
     Args:
-      updates: (client id, update); the order does not matter.
+      updates: (client id, update); the order does not matter. A late one must have started from
+        the model of its round, and counts less (:func:`fedcore.staleness.discount`).
       weighting: ``examples`` or ``uniform``.
     """
     anchor = store.get_arrays(parent.params)
@@ -50,18 +52,19 @@ def aggregate(
         for client, update in sorted(updates, key=lambda pair: pair[0]):
             delta = store.get_arrays(update.delta)
             try:
-                if update.base != parent.params.digest:
+                if update.base != parent.base(update.staleness):
                     raise InvalidUpdate("it started from another model than this round's.")
                 check_delta(delta, anchor)
             except InvalidUpdate as error:
                 refused[client] = str(error)
                 continue
-            yield delta, float(update.num_examples) if weighting == "examples" else 1.0
+            weight = float(update.num_examples) if weighting == "examples" else 1.0
+            yield delta, weight * discount(update.staleness)
 
     checked = valid()
     first = next(checked, None)
     if first is None:
-        return Aggregate(GlobalModel(parent.round + 1, parent.params, parent.state), refused)
+        return Aggregate(parent.then(parent.params, parent.state), refused)
 
     def rest() -> Iterator[tuple[Mapping[str, np.ndarray], float]]:
         yield first
@@ -74,11 +77,7 @@ def aggregate(
     rounded = {name: moved[name].astype(anchor[name].dtype) for name in anchor}
     _refuse_overflow(rounded)
     return Aggregate(
-        GlobalModel(
-            parent.round + 1,
-            store.put_arrays(rounded, "model"),
-            _state_ref(store, after),
-        ),
+        parent.then(store.put_arrays(rounded, "model"), _state_ref(store, after)),
         refused,
     )
 

@@ -35,7 +35,8 @@ class RoundRecord:
       plan: digest of the settings of this round's jobs.
       parent: the model the round started from.
       cohort: client ids that were drawn, sorted.
-      outcomes: client id -> status, number of examples, update digest or reason, metrics.
+      outcomes: client id -> status, number of examples, update digest or reason, metrics; of an
+        update that came late also its staleness, and ``job`` is the job of its own round.
       privacy: privacy events of the round.
       model: trainable parameters after the round.
       state: the server optimizer's state after the round.

@@ -92,8 +92,9 @@ def came_back(job: ClientJob, outcome: ClientOutcome) -> Iterator[Fact]:
     )
     if isinstance(outcome.result, ClientUpdate):
         status = "reused" if outcome.reused else "received"
-        size = outcome.result.delta.size
-        yield _of(job, EventType.CLIENT_UPDATE_UPLOADED, status, payload_bytes=size)
+        size, staleness = outcome.result.delta.size, outcome.result.staleness
+        late = {"staleness": staleness} if staleness else {}
+        yield _of(job, EventType.CLIENT_UPDATE_UPLOADED, status, payload_bytes=size, metrics=late)
 
 
 def client_error(round: int, client: str, status: str, reason: str) -> Fact:

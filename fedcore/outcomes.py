@@ -20,12 +20,14 @@ class ClientUpdate:
       delta: local minus global parameters, only what is trainable.
       num_examples: training samples it used.
       metrics: few finite numbers, e.g. mean training loss.
+      staleness: rounds by which it came late; 0: it is of the round that takes it.
     """
 
     base: str
     delta: Ref
     num_examples: int
     metrics: Mapping[str, float] = field(default_factory=dict)
+    staleness: int = 0
     kind: Literal["update"] = "update"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from fedcore import absences, facts
@@ -69,7 +70,8 @@ def run_rounds(
     missed: dict[str, int] = {}
     for last in chain.records():
         missed = absences.missed(missed, last)
-        parent = plan.model_after(last.round, last.model, last.state)
+        then = parent.then(last.model, last.state)
+        parent = replace(plan.model_after(last.round, last.model, last.state), before=then.before)
         previous = last.digest
     rounds = plan.config.rounds.count
     if parent.round < rounds:
@@ -86,7 +88,7 @@ def run_rounds(
             emit(fact)
         overall, took = _overall(record.metrics), _milliseconds(started)
         emit(facts.round_completed(number, rounds=rounds, overall=overall, latency_ms=took))
-        parent, previous = GlobalModel(number, record.model, record.state), record.digest
+        parent, previous = parent.then(record.model, record.state), record.digest
         forget_updates(plan, chain, record, last)
         last = record
         yield record
@@ -228,7 +230,7 @@ def _combine(
         if isinstance(outcome, Done) and isinstance(outcome.result, ClientUpdate)
     ]
     if not updates:
-        return Aggregate(GlobalModel(number, parent.params, parent.state), {})
+        return Aggregate(parent.then(parent.params, parent.state), {})
     given, started = len(updates), time.monotonic()
     emit(facts.aggregation_started(number, updates=given))
     combined = aggregation(plan, parent, updates)
@@ -257,6 +259,7 @@ def _require(
 def _row(outcome: ClientOutcome) -> dict[str, Any]:
     if isinstance(outcome, Done) and isinstance(outcome.result, ClientUpdate):
         update = outcome.result
+        late = {"staleness": update.staleness} if update.staleness else {}
         return {
             "status": "done",
             "job": outcome.key,
@@ -264,6 +267,7 @@ def _row(outcome: ClientOutcome) -> dict[str, Any]:
             "bytes_up": update.delta.size,
             "num_examples": update.num_examples,
             "metrics": dict(update.metrics),
+            **late,
         }
     return {"status": outcome.status, "job": outcome.key, "reason": _why(outcome)}
 

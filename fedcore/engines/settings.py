@@ -65,6 +65,12 @@ class Sites(Settings, title="Sites"):
         description="A site whose answers were refused so many times in a row is not asked again "
         "in this run.",
     )
+    late: Literal["refuse", "stale"] = Field(
+        "refuse",
+        description="An update that comes after its round: refused, or taken as stale. Then it "
+        "counts in the round that waits, unless the site's update of that round is there, with "
+        "its weight divided by the root of 1 + the rounds between (FedBuff).",
+    )
     most_norm: float = Field(
         1e6, gt=0, description="An update with a larger Euclidean norm is refused."
     )

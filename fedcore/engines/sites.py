@@ -6,12 +6,13 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from fedcore import memo
 from fedcore.execute import remembered
 from fedcore.jobs import ClientJob, JobKind
-from fedcore.outcomes import Absent, ClientOutcome, Done, Failed, Refused
+from fedcore.outcomes import Absent, ClientOutcome, ClientUpdate, Done, Failed, Refused
 from fedcore.refs import Ref
 from fedcore.sites.admit import Admitted, Expected, admit
 from fedcore.sites.announcement import Announcement, Ask
@@ -23,6 +24,7 @@ from fedcore.store import Store
 
 # Looking for answers: often while they come, seldom while sites train.
 FIRST_PAUSE, LONGEST_PAUSE, GROWTH = 0.02, 0.5, 1.5
+KEPT_LATE = 3  # rounds of a site that are waited for after their time
 KEPT_MODELS = 3  # that of the round, the one before for who is late, the one after for evaluation
 
 
@@ -57,6 +59,7 @@ class SitesEngine:
       splits: site -> data name -> split, to say which data an evaluation is about.
       patience: of a round.
       most_norm: bound on an update's Euclidean norm.
+      late: an update after its round is refused, or taken by the round that waits when it comes.
       quarantine: a site whose answers were refused so many times in a row is not asked any more.
       refused: called with site, refusal and job for each refusal at the boundary.
       say: tells the operator what is waited for.
@@ -67,6 +70,7 @@ class SitesEngine:
     splits: Mapping[str, Mapping[str, str]]
     patience: Patience
     most_norm: float = 1e6
+    late: Literal["refuse", "stale"] = "refuse"
     quarantine: int = 3
     refused: Callable[[str, Refusal, ClientJob], None] = lambda site, refusal, job: None
     say: Callable[[str], None] = lambda message: None
@@ -74,11 +78,14 @@ class SitesEngine:
     _refused: dict[str, int] = field(default_factory=dict)
     _attempts: dict[str, int] = field(default_factory=dict)
     _silent: set[str] = field(default_factory=set)
+    _unanswered: dict[str, list[ClientJob]] = field(default_factory=dict)
+    _came_late: set[str] = field(default_factory=set)
 
     def run(self, jobs: Iterable[ClientJob]) -> Iterator[tuple[ClientJob, ClientOutcome]]:
         """(job, outcome) in completion order; who does not answer in time is absent."""
         waiting: list[ClientJob] = []
         done = 0
+        self._came_late.clear()
         for job in jobs:
             if before := remembered(job, self.store):
                 done += 1
@@ -90,7 +97,11 @@ class SitesEngine:
                 waiting.append(job)
         started, last, pause, told = time.monotonic(), 0.0, FIRST_PAUSE, False
         while waiting:
-            heard = [(job, outcome) for job in waiting if (outcome := self._hear(job))]
+            heard = [
+                (job, outcome)
+                for job in waiting
+                if (outcome := self._hear(job) or self._hear_late(job))
+            ]
             for job, outcome in heard:
                 waiting.remove(job)
                 done += isinstance(outcome, Done)
@@ -108,7 +119,11 @@ class SitesEngine:
                 time.sleep(min(pause * random.uniform(0.8, 1.2), left))
         for job in waiting:
             self._silent.add(job.client)
-            yield job, Absent(job.client, job.key, "no answer by the deadline")
+            self._remember(job)
+            if job.client in self._came_late:
+                yield job, Refused(job.client, job.key, Reason.LATE)
+            else:
+                yield job, Absent(job.client, job.key, "no answer by the deadline")
 
     def _until(self, waiting: list[ClientJob], done: int, last: float) -> float:
         """Seconds from the announcement until which is waited; ``last``: when somebody answered."""
@@ -158,6 +173,48 @@ class SitesEngine:
             lane.mailbox.remove(f"{models(lane.run)}/{self._models.pop(0)}")
 
     def _hear(self, job: ClientJob) -> ClientOutcome | None:
+        """What becomes of a job; None: nothing was said, or it is asked again."""
+        heard, attempt = self._read(job), self._attempts.get(job.key, 0)
+        if heard is None or isinstance(heard, Refused):
+            return heard
+        if isinstance(heard.outcome, Failed) and attempt < self.patience.retries:
+            self._attempts[job.key] = attempt + 1
+            self._announce(job)
+            return None
+        self._keep(self.sites[job.client], heard)
+        return heard.outcome
+
+    def _hear_late(self, job: ClientJob) -> ClientOutcome | None:
+        """What a site says to an earlier round while this one waits, as what becomes of the job.
+
+        None: nothing, or nothing that counts.
+        """
+        lane, open_ = self.sites[job.client], self._unanswered.get(job.client, [])
+        for earlier in [one for one in open_ if one.round < job.round]:
+            if (heard := self._read(earlier)) is None:
+                continue
+            open_.remove(earlier)
+            lane.take_out(earlier.key, self._attempts.get(earlier.key, 0))
+            if isinstance(heard, Refused) or not isinstance(heard.outcome, Done):
+                continue
+            if self.late == "stale":
+                self._keep(lane, heard)
+                self._remember(job)  # which the site may answer yet
+                return _stale(heard.outcome, job.round - earlier.round)
+            if heard.sealed:
+                lane.discard(heard.sealed)
+            self._came_late.add(job.client)
+            self.refused(job.client, Refusal(Reason.LATE, "round"), earlier)
+            self.say(f"site {job.client}: its update of round {earlier.round} came late; refused")
+        return None
+
+    def _remember(self, job: ClientJob) -> None:
+        if job.kind is JobKind.TRAIN:
+            open_ = self._unanswered.setdefault(job.client, [])
+            open_[:] = [*open_, job][-KEPT_LATE:]
+
+    def _read(self, job: ClientJob) -> Admitted | Refused | None:
+        """The answer to a job through the boundary; None: there is none yet."""
         lane, attempt = self.sites[job.client], self._attempts.get(job.key, 0)
         try:
             data = lane.answer(job.key, attempt)
@@ -180,12 +237,7 @@ class SitesEngine:
             return Refused(job.client, job.key, refusal.reason)
         self._silent.discard(job.client)
         self._refused.pop(job.client, None)
-        if isinstance(admitted.outcome, Failed) and attempt < self.patience.retries:
-            self._attempts[job.key] = attempt + 1
-            self._announce(job)
-            return None
-        self._keep(lane, admitted)
-        return admitted.outcome
+        return admitted
 
     def _keep(self, lane: Correspondence, admitted: Admitted) -> None:
         if admitted.delta:
@@ -199,3 +251,8 @@ class SitesEngine:
         if job.kind is JobKind.EVALUATE:
             return {}
         return template_of(self.store.get_arrays(job.base))
+
+
+def _stale(done: Done, staleness: int) -> Done:
+    assert isinstance(done.result, ClientUpdate)  # only training is waited for after its time
+    return replace(done, result=replace(done.result, staleness=staleness))

@@ -61,7 +61,7 @@ def round_table(record: Mapping[str, Any], *, split: str | None = None) -> str:
         rows.append(
             [
                 client,
-                outcome.get("status"),
+                _status(outcome),
                 outcome.get("num_examples"),
                 *(_score(scores.get(client), name) for name in names),
                 short(outcome.get("update")),
@@ -73,6 +73,11 @@ def round_table(record: Mapping[str, Any], *, split: str | None = None) -> str:
     title = f"**Round {record['round']}**: {done} of {len(outcomes)} clients done"
     title += f"; scores on {split}." if split else "."
     return f"{title}\n\n{markdown_table(header, rows)}"
+
+
+def _status(outcome: Mapping[str, Any]) -> str | None:
+    late = outcome.get("staleness")
+    return f"done, {late} late" if late else outcome.get("status")
 
 
 def scores_table(measured: Mapping[str, Any], *, most_clients: int = 50) -> str:

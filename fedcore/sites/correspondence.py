@@ -77,6 +77,10 @@ class Correspondence:
         """Removes a blob of the site's that was taken over."""
         self.mailbox.remove(f"{self.lane.outbox}/{ref.digest}")
 
+    def take_out(self, key: str, attempt: int = 0) -> None:
+        """Removes the answer to what was asked under the key."""
+        self.mailbox.remove(self.lane.reply(key, attempt))
+
     @property
     def lane(self) -> Lane:
         """The names that both ends derive."""

@@ -19,6 +19,7 @@ class Reason(StrEnum):
     OTHER_JOB = "other_job"
     OTHER_BASE = "other_base"
     REPLAYED = "replayed"
+    LATE = "late"
     MISSING_BLOB = "missing_blob"
     ALTERED_BLOB = "altered_blob"
     SEAL = "seal"

@@ -68,6 +68,7 @@ class Invitation:
             splits,
             patience,
             settings.most_norm,
+            settings.late,
             settings.quarantine,
             say=say,
         )
