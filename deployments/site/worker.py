@@ -120,10 +120,10 @@ class SiteWorker:
     def _take_up(self) -> None:
         """Sessions that an earlier worker of this folder had are started again."""
         for id_ in self._noted():
-            state = self._get(f"flow_runs/{id_}").get("state") or {}
-            if state.get("type") in ("RUNNING", "PENDING", "CRASHED"):
+            state = self._state(id_)
+            if state in ("RUNNING", "PENDING", "CRASHED"):
                 self._set_state(id_, "SCHEDULED", "AwaitingRetry", force=True)
-            elif state.get("type") == "CANCELLING":
+            elif state == "CANCELLING":
                 self._set_state(id_, "CANCELLED", "Cancelled", force=True)
         self._note()
 
@@ -172,13 +172,15 @@ class SiteWorker:
     def _look(self) -> None:
         """Ends sessions that were cancelled, and forgets those that are over."""
         for id_, session in list(self._sessions.items()):
-            if not session.thread.is_alive():
+            is_over, state = not session.thread.is_alive(), self._state(id_)
+            if is_over:
+                # The run ended while this site was away: what came after was too late for Prefect.
+                if state == "CANCELLING":
+                    self._set_state(id_, "CANCELLED", "Cancelled", force=True)
                 del self._sessions[id_]
                 self._note()
                 LOG.info("%s: no longer attending.", session.run)
-                continue
-            state = self._get(f"flow_runs/{id_}").get("state") or {}
-            if state.get("type") in ("CANCELLING", "CANCELLED"):
+            elif state in ("CANCELLING", "CANCELLED"):
                 session.stop.set()
 
     def _noted(self) -> list[UUID]:
@@ -200,10 +202,13 @@ class SiteWorker:
         answer = self._post(f"flow_runs/{id_}/set_state", {"state": state, "force": force})
         return isinstance(answer, dict) and answer.get("status") == "ACCEPT"
 
-    def _get(self, path: str) -> dict[str, Any]:
-        answer = self.api.get(path)
+    def _state(self, id_: UUID) -> str:
+        """The type of its state; a flow run that was deleted counts as cancelled."""
+        answer = self.api.get(f"flow_runs/{id_}")
+        if answer.status_code == 404:
+            return "CANCELLED"
         answer.raise_for_status()
-        return _object(answer)
+        return str((_object(answer).get("state") or {}).get("type", ""))
 
     def _post(self, path: str, words: Mapping[str, Any]) -> Any:
         answer = self.api.post(path, json=words)

@@ -21,6 +21,7 @@ class Api:
 
     def __init__(self):
         self.scheduled, self.states, self.posted, self.away = [], {}, [], 0
+        self.deleted = set()
         self.client = httpx.Client(
             base_url="http://api/api/", transport=httpx.MockTransport(self.answer)
         )
@@ -39,6 +40,8 @@ class Api:
             self.states[id_] = words["state"]["type"]
             return httpx.Response(201, json={"status": "ACCEPT"})
         if "/flow_runs/" in path:
+            if path.rsplit("/", 1)[-1] in self.deleted:
+                return httpx.Response(404)
             kind = self.states.get(path.rsplit("/", 1)[-1], "RUNNING")
             return httpx.Response(200, json={"state": {"type": kind}})
         return httpx.Response(204)
@@ -141,6 +144,30 @@ def test_a_cancelled_session_is_stopped(site, api):
         if seen.started:
             api.states[ONE] = "CANCELLING"
         return seen.stopped == [ONE]
+
+    served(site, api, until)
+
+
+def test_a_session_that_ended_after_its_run_is_not_left_as_cancelling(site, api):
+    """The site was away when the run ended: Prefect refuses the session's own last state."""
+    api.scheduled = [flow_run()]
+
+    def work(site, id_, run, opening, stop):
+        api.states[ONE] = "CANCELLING"
+
+    ends = time.monotonic() + 10
+    worker = SiteWorker(site, api.client, work)
+    worker.serve(lambda: api.states.get(ONE) == "CANCELLED" or time.monotonic() > ends)
+    assert api.states[ONE] == "CANCELLED" and json.loads(site.store.read("sessions.json")) == []
+
+
+def test_a_session_whose_flow_run_was_deleted_is_stopped_and_forgotten(site, api):
+    api.scheduled = [flow_run()]
+
+    def until(seen):
+        if seen.started:
+            api.deleted = {ONE}
+        return seen.stopped and json.loads(site.store.read("sessions.json")) == []
 
     served(site, api, until)
 
