@@ -57,6 +57,12 @@ class Control:
         body = {"flow_runs": {"id": {"any_": [run_id]}}, "limit": 200}
         return list(self._prefect("POST", "/task_runs/filter", body))
 
+    def sessions(self, run_id: str) -> dict[str, str]:
+        """Site -> state of its session in a run over sites."""
+        body = {"flow_runs": {"tags": {"all_": [f"flow-run:{run_id}"]}}}
+        found = self._prefect("POST", "/flow_runs/filter", body)
+        return {one["work_queue_name"]: one["state"]["name"] for one in found}
+
     def outcome(self, run_id: str) -> tuple[str, int]:
         """Final digest of the run's model version, and how many versions it left."""
         # Not where this stack's events are: the next stack has another log.

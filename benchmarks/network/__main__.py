@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -52,6 +53,7 @@ def main(words: list[str] | None = None) -> int:
     if lacks := missing():
         print("The trial cannot be done here. Missing:", *lacks, sep="\n- ", file=sys.stderr)
         return CANNOT
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(CANNOT))  # what was begun is ended
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o711)  # nginx's own user passes through
         seen = trial(Path(folder), args.rounds, args.seed)

@@ -14,6 +14,7 @@ from benchmarks.network.trial import (
     CUT_FOR,
     DELAY_SECONDS,
     DISORDERED,
+    PARTED,
     SLOW,
     Trial,
 )
@@ -36,13 +37,15 @@ def report(folder: Path | None, seen: Trial) -> None:
         f"{CUT}'s link is cut after round {CUT_AFTER} for {CUT_FOR} rounds; {SLOW}'s takes "
         f"{DELAY_SECONDS:g} s each way and {8 * BYTES_A_SECOND / 1e6:g} Mbit/s; what {DISORDERED} "
         "leaves in the mailbox and finds there is delayed, repeated and copied, and once an old "
-        "answer of its own is there first. A round ends 2 s after the third answer, or after 8 s.",
+        f"answer of its own is there first; {PARTED}'s link is cut before the last round until the "
+        "run is over. A round ends 2 s after the third answer, or after 8 s.",
         f"The run is {seen.state or 'not over'} after {seen.seconds:.0f} s, its start included. "
         + ("; ".join(seen.problems) or "Nothing went wrong")
         + ".",
         "## Rounds",
         _table(["round", "s", f"{CUT} cut", *sites], rows),
-        "Together: " + ", ".join(f"{status} {count}" for status, count in did.items()) + ".",
+        "Together: " + ", ".join(f"{status} {count}" for status, count in did.items()) + ". "
+        "Sessions: " + ", ".join(f"{site} {state}" for site, state in seen.sessions.items()) + ".",
         "## Connections",
         _table(["from, to", "succeeded"], ways),
         f"## {DISORDERED}'s mailbox",

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,12 +28,14 @@ from fedcore.sites.folder import SiteFolder, write_settings
 from fedcore.store import Store
 
 CUT, SLOW, DISORDERED = "hungary", "switzerland", "va"
+PARTED = "cleveland"  # its link is cut before the last round, and mended once the run is over
 DELAY_SECONDS, BYTES_A_SECOND = 0.15, 125_000
 CUT_AFTER, CUT_FOR = 2, 2  # rounds
-LEAST_ROUNDS = CUT_AFTER + CUT_FOR + 2
+LEAST_ROUNDS = CUT_AFTER + CUT_FOR + 3
 MAILBOX = "s3://mailbox"
-LIMIT_SECONDS = 600.0
-ENDED = {"Completed", "Failed", "Crashed", "Cancelled"}
+LIMIT_SECONDS, PARTING_SECONDS = 600.0, 90.0
+OVER = {"Completed", "Cancelled"}
+ENDED = {*OVER, "Failed", "Crashed"}
 
 
 @dataclass
@@ -45,6 +47,7 @@ class Trial:
       state: the run's, in the end.
       rounds: for each, the seconds it took, whether the link was cut, and site -> what it did.
       disorder: what was done to how many objects of the site's mailbox.
+      sessions: site -> state of its session when the run was over.
       seconds: of the run.
       logs: the sites' own, where something went wrong.
     """
@@ -53,6 +56,7 @@ class Trial:
     state: str = ""
     rounds: list[dict[str, Any]] = field(default_factory=list)
     disorder: dict[str, int] = field(default_factory=dict)
+    sessions: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
     logs: str = ""
 
@@ -75,6 +79,7 @@ class Trial:
             *([f"rounds {few} have fewer than three updates"] if few else []),
             *(["the cut link let something pass"] if any(_done(one) for one in cut) else []),
             *([f"{CUT} did not come back"] if not any(_done(one) for one in after) else []),
+            *(f"{site}'s session is {s}" for site, s in self.sessions.items() if s not in OVER),
         ]
 
 
@@ -87,7 +92,7 @@ def trial(folder: Path, rounds: int, seed: int) -> Trial:
 
     Args:
       folder: of all state; other users must be able to pass through it.
-      rounds: of the run, more than six.
+      rounds: of the run, at least ``LEAST_ROUNDS``.
       seed: of the disorder.
     """
     seen = Trial()
@@ -108,8 +113,7 @@ def trial(folder: Path, rounds: int, seed: int) -> Trial:
         stores = Stores(usual, address, f"127.0.0.1:{between.server_port}")
         certificate = until.enter_context(entrance(folder / "entrance", stack, stores))
         until.enter_context(_working(folder, sites, links, certificate))
-        (cut,) = (link for link in links if link.site == CUT)
-        _run(seen, stack, cut, rounds)
+        _run(seen, stack, {link.site: link for link in links}, rounds)
         seen.disorder = dict(between.did)
         if seen.problems:
             logs = (last_lines(_log(folder, link.site), 40) for link in links)
@@ -153,7 +157,7 @@ def _log(folder: Path, site: str) -> Path:
     return folder / f"{site}.log"
 
 
-def _run(seen: Trial, stack: Stack, cut: Link, rounds: int) -> None:
+def _run(seen: Trial, stack: Stack, links: Mapping[str, Link], rounds: int) -> None:
     control, began = Control(stack), time.monotonic()
     overrides = {
         "rounds.count": rounds,
@@ -175,14 +179,23 @@ def _run(seen: Trial, stack: Stack, cut: Link, rounds: int) -> None:
             seen.rounds.append(_told(record, now - last, is_cut))
             last = now
             if record.round == CUT_AFTER:
-                cut.cut()
+                links[CUT].cut()
             if record.round == CUT_AFTER + CUT_FOR:
-                cut.mend()
+                links[CUT].mend()
+            if record.round == rounds - 1:
+                links[PARTED].cut()
         if state in ENDED:
             seen.state = state
             break
         time.sleep(0.1)
+    links[PARTED].mend()
     seen.seconds = time.monotonic() - began
+    ends = time.monotonic() + PARTING_SECONDS
+    while time.monotonic() < ends:
+        seen.sessions = control.sessions(run)
+        if {*seen.sessions.values()} <= ENDED:
+            break
+        time.sleep(0.5)
 
 
 def _records(chain: Chain) -> list[RoundRecord]:

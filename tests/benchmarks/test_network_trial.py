@@ -47,8 +47,8 @@ def test_without_the_right_to_make_a_namespace_it_says_so(monkeypatch):
 
 def test_too_few_rounds_to_come_back_in_are_refused(capsys):
     with pytest.raises(SystemExit):
-        command.main(["--rounds", "5"])
-    assert "--rounds 5: the cut link needs 6" in capsys.readouterr().err
+        command.main(["--rounds", "6"])
+    assert "--rounds 6: the cut link needs 7" in capsys.readouterr().err
 
 
 class Kept(Disorder):
@@ -164,6 +164,10 @@ def test_what_goes_wrong_is_a_problem():
     assert Trial(**good, state="Completed", rounds=few).problems == [
         "rounds [1] have fewer than three updates"
     ]
+    open_still = {CUT: "Running", "va": "Completed", "cleveland": "Cancelled"}
+    assert Trial(**good, state="Completed", rounds=rounds(), sessions=open_still).problems == [
+        f"{CUT}'s session is Running"
+    ]
     assert Trial(state="Completed").problems == [
         "no attempt succeeded without a firewall: they show nothing",
         f"{CUT} did not come back",
@@ -171,11 +175,12 @@ def test_what_goes_wrong_is_a_problem():
 
 
 def test_the_report_tells_each_round(capsys):
-    seen = Trial({"host to va": False}, "Completed", rounds(), {"held back": 4}, 61.2)
+    seen = Trial({"host to va": False}, "Completed", rounds(), {"held back": 4}, {CUT: "Completed"})
     summary.report(None, seen)
     said = capsys.readouterr().out
     assert "| 3 | 3.0 | yes | done | done | done | absent |" in said
-    assert "Together: done 38, absent 2." in said and "| host to va | no |" in said
+    assert f"Together: done 38, absent 2. Sessions: {CUT} Completed." in said
+    assert "| host to va | no |" in said
 
 
 def test_the_certificate_is_of_the_proxys_address(tmp_path):
