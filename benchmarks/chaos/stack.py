@@ -175,12 +175,12 @@ def stack_trial(stack: Stack, seed: int, plan: list[tuple[str, str]]) -> StackTr
     log = PatientLog(log_of(stack))
     seen = ""
     for stage, target in plan:
-        seen = _await(trial, log, run_id, seen, STAGES[stage], control)
+        seen = _await(trial, stack, log, run_id, seen, STAGES[stage], control)
         if not seen:
             break
         time.sleep(draw.random() * 0.4)
         trial.kills.append(_kill_and_recover(stack, control, log, run_id, stage, target))
-    trial.state = _to_the_end(control, run_id)
+    trial.state = _to_the_end(stack, control, run_id)
     _judge(trial, stack, control, log, run_id, config)
     return trial
 
@@ -195,6 +195,7 @@ def undisturbed(config: RunConfig) -> str:
 
 def _await(
     trial: StackTrial,
+    stack: Stack,
     log: PatientLog,
     run_id: str,
     after: str,
@@ -215,10 +216,26 @@ def _await(
                 return after
         if control.state(run_id) == "Completed" or not trial.kills or not trial.kills[-1].by_itself:
             return ""
-        # It had gone on after the last kill and then ended of it; somebody presses Retry, once.
-        trial.kills[-1].by_itself = False
-        control.retry(run_id)
+        if _wants_a_retry(stack, control, run_id):
+            # It had gone on after the last kill and then ended of it.
+            trial.kills[-1].by_itself = False
+            control.retry(run_id)
     return ""
+
+
+def _wants_a_retry(stack: Stack, control: Control, run_id: str) -> bool:
+    """Whether a person who looks twice would press Retry: the run has ended, and nobody works.
+
+    Prefect 3.8.8 reports the end of a killed process twice, the second time some seconds later, when
+    a Retry may be at work already: its page says Crashed then, for a while.
+    """
+    for _ in range(2):
+        time.sleep(0.5)
+        if control.state(run_id) not in {"Failed", "Crashed"}:
+            return False
+        if processes_of_runs(stack.home).get(run_id):
+            return False
+    return True
 
 
 def _kill_and_recover(
@@ -242,12 +259,10 @@ def _kill_and_recover(
         killed = time.monotonic()  # the issue counts from the restart
     while not _has_new_work(log, run_id, last, restarts_run):
         state = control.state(run_id)
-        if state in {"Failed", "Crashed"}:
-            time.sleep(1.0)  # somebody reads it, then presses Retry
-            if control.state(run_id) in {"Failed", "Crashed"}:
-                kill.by_itself = False
-                control.retry(run_id)
-                killed = time.monotonic() if target != "everything" else killed
+        if state in {"Failed", "Crashed"} and _wants_a_retry(stack, control, run_id):
+            kill.by_itself = False
+            control.retry(run_id)
+            killed = time.monotonic() if target != "everything" else killed
         if state == "Completed" or time.monotonic() - killed > SECONDS_TO_END:
             return kill
         time.sleep(0.2)
@@ -286,14 +301,12 @@ def _victims(stack: Stack, run_id: str, target: str) -> Iterator[psutil.Process]
         yield from family
 
 
-def _to_the_end(control: Control, run_id: str) -> str:
+def _to_the_end(stack: Stack, control: Control, run_id: str) -> str:
     deadline = time.monotonic() + SECONDS_TO_END
     state = control.state(run_id)
     while state != "Completed" and time.monotonic() < deadline:
-        if state in {"Failed", "Crashed"}:
-            time.sleep(1.0)
-            if control.state(run_id) in {"Failed", "Crashed"}:
-                control.retry(run_id)
+        if state in {"Failed", "Crashed"} and _wants_a_retry(stack, control, run_id):
+            control.retry(run_id)
         time.sleep(0.3)
         state = control.state(run_id)
     return state

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ from fedcore.sites.planning import plan_of_sites, preparations
 from fedcore.store import Store
 
 Say = Callable[[str], None]
+KEPT_DAYS = 30  # of what is left in the mailbox by runs that were never closed
 
 
 @dataclass(frozen=True)
@@ -76,12 +78,16 @@ class Invitation:
     def close(self) -> None:
         """Tells the sites that the run is over, and takes away what lies in the mailbox.
 
-        The last announcement stays: a site that is away reads it when it comes back.
+        The last announcement stays: a site that is away reads it when it comes back. What nobody
+        cleared goes after a month.
         """
+        long_ago = time.time() - KEPT_DAYS * 86400
         for lane in self.lanes.values():
             lane.announce(Announcement(Ask.CLOSE))
             lane.mailbox.clear(lane.lane.outbox)
             lane.mailbox.clear(models(lane.run))
+        for mailbox in {id(lane.mailbox): lane.mailbox for lane in self.lanes.values()}.values():
+            mailbox.expire(long_ago)
 
 
 def begin_over_sites(
