@@ -226,8 +226,8 @@ def _await(
 def _wants_a_retry(stack: Stack, control: Control, run_id: str) -> bool:
     """Whether a person who looks twice would press Retry: the run has ended, and nobody works.
 
-    Prefect 3.8.8 reports the end of a killed process twice, the second time some seconds later, when
-    a Retry may be at work already: its page says Crashed then, for a while.
+    Prefect 3.8.8 reports the end of a killed process twice, the second time some seconds later,
+    when a Retry may be at work already: its page says Crashed then, for a while.
     """
     for _ in range(2):
         time.sleep(0.5)
