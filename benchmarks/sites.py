@@ -24,15 +24,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import psutil
 
 from benchmarks.chaos.control import Control
+from benchmarks.chaos.stack import log_of
 from benchmarks.mailbox_parties import make_parties
 from benchmarks.report import write_report
 from deployments.registration import register
 from deployments.site.keep import environment
 from deployments.stack.lifecycle import bring_down, bring_up
+from deployments.stack.options import Options
 from deployments.stack.recovery import processes_of_runs
 from deployments.stack.stack import Stack
 from fedcore.config import make_config
-from fedcore.event_log import EventLog
 from fedcore.events import Event, EventType
 from fedcore.sites.folder import SiteFolder, write_settings
 
@@ -45,9 +46,10 @@ def main() -> None:
     """Measures and writes ``sites.md`` and ``sites.json``."""
     words = argparse.ArgumentParser(description=__doc__)
     words.add_argument("--rounds", type=int, default=5)
+    words.add_argument("--database", choices=("sqlite", "postgres"), default="postgres")
     words.add_argument("--reports", type=Path, default=Path("benchmarks/reports"))
     args = words.parse_args()
-    rows = [measured(sites, workers, args.rounds) for sites, workers in CASES]
+    rows = [measured(sites, workers, args.rounds, args.database) for sites, workers in CASES]
     head = list(rows[0])
     table = [head, ["---"] * len(head), *([row[key] for key in head] for row in rows)]
     body = [
@@ -58,12 +60,13 @@ def main() -> None:
     write_report(args.reports, "sites", "Many sites", body, {"rows": rows})
 
 
-def measured(sites: int, workers: int, rounds: int) -> dict[str, Any]:
+def measured(sites: int, workers: int, rounds: int, database: str) -> dict[str, Any]:
     """One run over so many sites that so many processes host."""
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
+        home.chmod(0o711)  # PostgreSQL never runs as root: another user has to pass through
         try:
-            stack = bring_up(home, tell=lambda line: None)
+            stack = bring_up(home, options=Options(database=database), tell=lambda line: None)
             names = [f"site-{number:02d}" for number in range(sites)]
             parties = make_parties(home, str(home / "mailbox"), names)
             for site in parties.sites.values():
@@ -71,7 +74,7 @@ def measured(sites: int, workers: int, rounds: int) -> dict[str, Any]:
                 write_settings(site, site.settings.model_copy(update=api))
             register(stack)
             with working(home, list(parties.sites.values()), workers):
-                return one_run(stack, sites, workers, rounds)
+                return {"database": database, **one_run(stack, sites, workers, rounds)}
         finally:
             bring_down(home)
 
@@ -116,7 +119,7 @@ def one_run(stack: Stack, sites: int, workers: int, rounds: int) -> dict[str, An
         time.sleep(0.5)
     over.set()
     watcher.join()
-    events = EventLog(f"sqlite:///{stack.home / 'events.db'}").history(run)
+    events = log_of(stack).history(run)
     waits = between_rounds(events)
     of = {kind: sum(event.type is kind for event in events) for kind in EventType}
     return {

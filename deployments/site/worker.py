@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import random
 import sys
 import threading
 import time
@@ -30,7 +31,9 @@ from fedcore.store import Store
 LOG = logging.getLogger("fedloom.site")
 POOL = "sites"
 HEARTBEAT_SECONDS = 30.0
-POLL_SECONDS, SLOWEST_POLL_SECONDS = 2.0, 30.0
+# Each look at the queue is a change of Prefect's database; a session is opened once a run, and then
+# looks at the mailbox often. Fifty sites that ask every two seconds hold up a server on SQLite.
+POLL_SECONDS, SLOWEST_POLL_SECONDS = 5.0, 30.0
 LOOK_SECONDS = 5.0  # at sessions under way: were they cancelled?
 MOST_SESSIONS = 20
 MOST_OPENINGS = 10**6
@@ -111,7 +114,7 @@ class SiteWorker:
                 if not is_away:
                     LOG.warning("Nothing can be asked of Prefect now: %r. Trying again.", error)
                 is_away, pause = True, min(SLOWEST_POLL_SECONDS, pause * 2)
-            time.sleep(pause)
+            time.sleep(pause * random.uniform(0.7, 1.3))  # not all sites at once
         for session in self._sessions.values():
             session.stop.set()
         for session in self._sessions.values():
