@@ -26,6 +26,7 @@ import psutil
 from benchmarks.chaos.control import Control
 from benchmarks.chaos.stack import log_of
 from benchmarks.mailbox_parties import make_parties
+from benchmarks.operations import table
 from benchmarks.report import write_report
 from deployments.registration import register
 from deployments.site.keep import environment
@@ -50,14 +51,17 @@ def main() -> None:
     words.add_argument("--reports", type=Path, default=Path("benchmarks/reports"))
     args = words.parse_args()
     rows = [measured(sites, workers, args.rounds, args.database) for sites, workers in CASES]
-    head = list(rows[0])
-    table = [head, ["---"] * len(head), *([row[key] for key in head] for row in rows)]
+    report(args.reports, rows)
+
+
+def report(folder: Path, rows: list[dict[str, Any]]) -> None:
+    """``sites.md`` and ``sites.json``."""
     body = [
         "Sites with 60 rows of 4 numbers each, logistic regression, the mailbox in a folder; all "
         "on one machine with the coordinator's stack. Workers host their sites' sessions.",
-        "\n".join(f"| {' | '.join(str(cell) for cell in line)} |" for line in table),
+        table(rows),
     ]
-    write_report(args.reports, "sites", "Many sites", body, {"rows": rows})
+    write_report(folder, "sites", "Many sites", body, {"rows": rows})
 
 
 def measured(sites: int, workers: int, rounds: int, database: str) -> dict[str, Any]:
