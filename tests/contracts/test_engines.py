@@ -72,7 +72,7 @@ def backwards(folder, pool):
 ENGINES = [pooled, backwards]
 
 
-SLOW = {"Trainer, dropout, FedAdam", "frozen backbone, cached features"}  # 10 s and more
+SLOW = {*TRAININGS} - {"CNN, augmentation, class weights, FedYogi"}
 
 
 @pytest.mark.parametrize(

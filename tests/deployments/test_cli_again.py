@@ -58,6 +58,7 @@ def test_what_does_not_go_together_is_refused(words, told):
     assert done.exit_code == 1 and told in done.stderr.replace("\n", " ")
 
 
+@pytest.mark.slow
 def test_runs_in_process_grow_and_fork(small):
     first = call(small, "--in-process")
     run_id = value(first, "run")

@@ -101,6 +101,7 @@ def test_another_seed_is_another_run(reference, tmp_path):
     assert run(tmp_path, **{"seed": 1})[1].final_digest != expected.final_digest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["altered", "truncated", "gone"])
 def test_a_damaged_update_is_found_and_done_again(reference, tmp_path, damage):
     _, _, expected, _ = reference

@@ -91,6 +91,7 @@ def rebuilt(row, parent):
     return ClientUpdate(parent.base(staleness), ref, row["num_examples"], staleness=staleness)
 
 
+@pytest.mark.slow
 def test_the_records_give_the_models_again(tmp_path):
     sections = {
         "partition": {"kind": "iid", "clients": 3},

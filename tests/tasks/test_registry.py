@@ -252,6 +252,7 @@ def test_a_second_call_makes_nothing_new(server):
         assert len(client.search_model_versions(f"name = '{run.model_name}'")) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("broken", ["log_artifacts", "create_model_version"])
 def test_a_call_that_was_cut_off_is_completed_by_the_next(server, monkeypatch, broken):
     from mlflow import MlflowClient

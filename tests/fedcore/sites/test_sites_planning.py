@@ -203,6 +203,7 @@ def test_the_same_model_as_with_all_rows_in_one_place(tmp_path, scope, rounds):
     assert sited.from_header(sited.header()).header() == sited.header()
 
 
+@pytest.mark.slow
 def test_heart_disease_at_four_hospitals(fedloom_data, tmp_path):
     """Each hospital has its own file and no other; one row is in train and test."""
     datasets = {}
