@@ -340,6 +340,7 @@ def test_a_changed_entry_is_found_and_what_stands_before_is_shown(site):
     assert call("status").exit_code == 1
 
 
+@pytest.mark.slow
 def test_a_preview_tells_names_and_bytes_and_lets_out_nothing(site, tmp_path):
     allow(site, OPEN + "minimum_group: 2")
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(RUN | {"data": {"kind": "digits"}}))

@@ -34,6 +34,7 @@ def test_a_reused_number_is_another_process(family):
     assert with_descendants([replace(family, started=family.started - 5)]) == []
 
 
+@pytest.mark.slow
 def test_descendants_in_other_sessions_are_found_and_ended(family):
     members = with_descendants([family])
     assert len(members) == 2
@@ -42,6 +43,7 @@ def test_descendants_in_other_sessions_are_found_and_ended(family):
     assert not any(member.is_running() and member.status() != "zombie" for member in members)
 
 
+@pytest.mark.slow
 def test_ending_what_ended_already_is_fine(family):
     members = with_descendants([family])
     end(members, seconds=5)

@@ -80,6 +80,7 @@ def test_worker_processes_give_the_same_final_digest(reference, tmp_path, worker
     assert [r.digest for r in result.records] == [r.digest for r in expected.records]
 
 
+@pytest.mark.slow
 def test_the_same_config_again_trains_nothing_and_more_rounds_train_only_those(reference):
     folder, _, expected, done = reference
     assert len(done) == 6
