@@ -64,7 +64,7 @@ metrics: {{kind: exact}}
         y = (x[:, 0] + 0.3 * rng.normal(size=ROWS) > 0).astype(np.int64)
         split = np.resize(np.repeat(["train", "val", "test"], [6, 2, 2]), ROWS)
         np.savez(rows / "own.npz", x=x, y=y, split=split, owner=np.full(ROWS, name))
-        own = SiteSettings(name=name, data=DATA, folder=str(rows), mailbox=url, workers=0)
+        own = SiteSettings(name=name, data=DATA, folder=str(rows), mailbox=url)
         site = make_site(folder / "sites" / name, own, policy)
         trust(site, coordinator.identity.public)
         coordinator.registry.register(site.identity.public, most_examples=ROWS)

@@ -36,6 +36,8 @@ def up() -> None:
     """
     from deployments.registration import register
     from deployments.site import keep
+    from deployments.stack.lifecycle import bring_down
+    from deployments.stack.recovery import processes_of_runs
     from deployments.stack.stack import stack_home
     from deployments.stack.supervision import service_states
     from fedcore.sites.folder import write_settings
@@ -43,11 +45,16 @@ def up() -> None:
     folder = stack_home() / "federation"
     sites = [ensure_site(folder / name, name) for name in SITES]
     stack = ensure_up()
-    if not stack.gateway_port:
-        fail(
-            "The stack that runs here was started without the gateway of sites, which a site's "
-            "token brings. fedloom stack down, then fedloom federation up again."
-        )
+    if not stack.gateway_port:  # it was up before there was a token
+        if processes_of_runs(stack.home):
+            fail(
+                "A run is under way on this stack, which was started before there were sites and "
+                "has to start again with their gateway. Wait for the run, or pause it; then "
+                "fedloom federation up again."
+            )
+        out.print("The stack starts again, with the gateway of sites")
+        bring_down(stack.home)
+        stack = ensure_up()
     for site in sites:
         write_settings(site, site.settings.model_copy(update={"api": stack.gateway_url}))
     register(stack)

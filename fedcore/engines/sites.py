@@ -34,7 +34,7 @@ class Patience:
 
     Attributes:
       deadline: a site that said nothing until then is absent, if ``enough`` have answered.
-      limit: until then is waited when fewer have.
+      limit: until then is waited when fewer have, and those who are left would make it enough.
       enough: answers without which there is no round.
       quorum: once so many have answered the others have only ``grace`` left; 0: all.
       grace: seconds, also for a site that has not answered what was asked before.
@@ -129,7 +129,7 @@ class SitesEngine:
         """Seconds from the announcement until which is waited; ``last``: when somebody answered."""
         patience = self.patience
         training = any(job.kind is JobKind.TRAIN for job in waiting)
-        if training and done < patience.enough:
+        if training and done < patience.enough <= done + len(waiting):
             return patience.limit
         is_quorum = patience.quorum and done >= patience.quorum
         if is_quorum or all(job.client in self._silent for job in waiting):

@@ -57,7 +57,6 @@ class SiteSettings(Settings):
     folder: str = Field("", description="Folder that the paths of data begin in.")
     api: str = Field("", description="URL of the coordinator's API, e.g. https://HOST/api.")
     mailbox: str = Field(min_length=1, description="Folder or URL of the mailbox, e.g. s3://...")
-    workers: int = Field(1, ge=0, le=64, description="Worker processes; 0: in the session's own.")
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,6 @@ def _federation(stack, tmp_path, url, tokens):
             folder=str(tmp_path / name / "data"),
             api=url,
             mailbox=str(tmp_path / "mailbox"),
-            workers=0,
         )
         site = make_site(tmp_path / name / "site", settings, POLICY)
         trust(site, coordinator.identity.public)

@@ -197,6 +197,17 @@ def test_too_few_are_waited_for_and_named_until_the_limit(world):
     assert "1 sites have answered and 2 are needed; waiting for a, c, 120 s at most" in said
 
 
+def test_a_round_that_cannot_get_enough_any_more_ends_at_the_deadline(world):
+    engine = world.engine(Patience(deadline=5, limit=500, enough=3))
+    jobs = world.jobs(1)
+    first, second = (jobs[name] for name in NAMES[:2])
+    world.answers(first, 1)
+    world.answers(second, 1, status="refused", code="not_approved")
+    outcomes = world.run(engine, jobs)
+    assert isinstance(outcomes[NAMES[1]], Refused) and isinstance(outcomes[NAMES[2]], Absent)
+    assert 5 <= world.clock.now < 10
+
+
 def test_nobody_there_is_waited_for_and_then_absent(world):
     found = world.run(world.engine(), world.jobs(1))
     assert all(isinstance(one, Absent) for one in found.values())

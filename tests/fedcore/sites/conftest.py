@@ -90,7 +90,7 @@ def _world(tmp_path, data, policy=POLICY, mailbox=None):
     coordinator = Coordinator(tmp_path / "coordinator")
     sites = {}
     for name, (settings, folder) in data.items():
-        own = SiteSettings(name=name, data=settings, folder=str(folder), mailbox=where, workers=0)
+        own = SiteSettings(name=name, data=settings, folder=str(folder), mailbox=where)
         site = make_site(tmp_path / "sites" / name, own, policy)
         trust(site, coordinator.identity.public)
         coordinator.registry.register(site.identity.public, most_examples=10_000)
