@@ -6,41 +6,22 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from functools import cached_property
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
-import numpy as np
-
-from fedcore.data.dataset import Dataset
 from fedcore.digests import canonical_json, digest_bytes
 from fedcore.execute import execute
-from fedcore.federation import Federation, Holding
-from fedcore.jobs import ClientJob
 from fedcore.numerics import code_digest
-from fedcore.outcomes import ClientOutcome, ClientUpdate, Done, Evaluation
-from fedcore.plan import RunPlan, assemble
 from fedcore.refs import Ref
 from fedcore.sites.admit import seal_context
 from fedcore.sites.announcement import Announcement, Ask
 from fedcore.sites.codes import FAILURES, Code, code_of
-from fedcore.sites.description import describe
 from fedcore.sites.folder import SiteFolder
 from fedcore.sites.gate import Gate, open_gate
-from fedcore.sites.holding import Shelf, prepare_data
 from fedcore.sites.inbox import Inbox
-from fedcore.sites.inquiry import Inquiry, Preparation
-from fedcore.sites.local_rows import local_rows
-from fedcore.sites.local_statistics import local_statistics
-from fedcore.sites.mailbox import models
 from fedcore.sites.outgoing import (
     Asked,
-    Delta,
     Excuse,
-    Facts,
-    Measured,
     Outgoing,
     Released,
     Withheld,
@@ -52,12 +33,8 @@ from fedcore.sites.reply import Reply
 from fedcore.sites.request import Request, read_request
 from fedcore.sites.sealing import seal
 from fedcore.sites.status import StatusError, read_status
-from fedcore.sites.wanted import StatisticsInquiry
-from fedcore.sites.wire_tensors import decode_exactly, most_bytes, template_of
-from fedcore.store import AlreadyExists, Store
-
-Work = Callable[[ClientJob, Store, Path], ClientOutcome]
-"""Does a job: :func:`fedcore.execute.execute`, here or in a process of its own."""
+from fedcore.sites.workbench import CannotDo, Work, Workbench
+from fedcore.store import Store
 
 # An idle session looks often enough to begin within two seconds, and backs off to that.
 FIRST_PAUSE, LONGEST_PAUSE, GROWTH = 0.05, 1.0, 1.5
@@ -86,12 +63,11 @@ class Session:
     work: Work = execute
     closed: bool = field(default=False, init=False)
     _request: Request | None = field(default=None, init=False)
-    _plan: RunPlan | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self.name = self.site.settings.name
         self._gate: Gate = open_gate(self.site)
-        self._shelf = Shelf(self.site.store)
+        self._bench = Workbench(self.site, self.name, self.run, self.work)
         self._inbox = Inbox(
             self.site.mailbox,
             self.site.identity,
@@ -114,16 +90,16 @@ class Session:
         elif not self._inbox.has_answered(said):
             self._answer(said)
         elif said.ask is Ask.PREPARE:  # by a session before this one; this one has no plan yet
-            asked = self._asked(said)
-            if asked is not None and self._why_not(asked) is None:
-                self._value(said)
+            found = self._asked(said)
+            if found is not None and self._why_not(found[0]) is None:
+                self._value(said, found[1])
         return True
 
     def _answer(self, said: Announcement) -> None:
-        asked = self._asked(said)
-        if asked is None:
+        found = self._asked(said)
+        if found is None:
             return
-        decision = self._decided(said, asked)
+        decision = self._decided(said, *found)
         if isinstance(decision, Withheld):
             LOG.warning("%s: no answer to %s. %s", self.run, said.ask, decision.reason)
             return
@@ -131,8 +107,9 @@ class Session:
             LOG.warning("%s: %s is answered with %s.", self.run, said.ask, decision.code)
         self._leave(said, decision)
 
-    def _asked(self, said: Announcement) -> Asked | None:
-        """What the policy is to decide on; None where nothing can be said of the run."""
+    def _asked(self, said: Announcement) -> tuple[Asked, Request] | None:
+        """What the policy is to decide on, and what it belongs to; None where nothing can be said
+        of the run."""
         if said.ask in (Ask.AUDIT, Ask.STATISTICS, Ask.PREPARE):
             try:
                 self._request = read_request(said.facts)
@@ -143,7 +120,7 @@ class Session:
         if (request := self._request) is None:
             LOG.warning("%s: %s was asked before the run was described.", self.run, said.ask)
             return None
-        return Asked(
+        asked = Asked(
             self.run,
             request.config.name,
             said.ask.value,
@@ -152,13 +129,14 @@ class Session:
             request.config.digest,
             request.code,
         )
+        return asked, request
 
-    def _decided(self, said: Announcement, asked: Asked) -> Released | Withheld:
+    def _decided(self, said: Announcement, asked: Asked, request: Request) -> Released | Withheld:
         if (code := self._why_not(asked)) is not None:
             return self._gate.release(asked, Excuse(code))
         # Data that were laid out for another process are not laid out for this one.
         kept = None if said.ask is Ask.PREPARE else self._gate.again(asked)
-        decision = kept or self._gate.release(asked, self._value(said))
+        decision = kept or self._gate.release(asked, self._value(said, request))
         if isinstance(decision, Withheld):
             LOG.warning("%s: %s stays here. %s", self.run, said.ask, decision.reason)
             return self._gate.release(asked, Excuse(decision.code))
@@ -176,123 +154,13 @@ class Session:
             return refused.code
         return None if asked.code == code_digest() else Code.OTHER_CODE
 
-    def _value(self, said: Announcement) -> Outgoing:
+    def _value(self, said: Announcement, request: Request) -> Outgoing:
         """The work, or why it could not be done; what exactly happened stays in the site's log."""
         try:
-            return _WORK[said.ask](self, said)
+            return self._bench.do(said, request)
         except Exception as error:
             LOG.exception("%s: %s failed.", self.run, said.ask)
-            return Excuse(error.code if isinstance(error, _CannotDo) else code_of(error))
-
-    def _describe(self, said: Announcement) -> Outgoing:
-        inquiry = self._asks_for(said).about
-        if not isinstance(inquiry, Inquiry):
-            raise _CannotDo(Code.BAD_REQUEST)
-        return describe(self._dataset, self.name, inquiry, secret=self.site.secret)
-
-    def _count(self, said: Announcement) -> Outgoing:
-        about = self._asks_for(said).about
-        if not isinstance(about, StatisticsInquiry):
-            raise _CannotDo(Code.BAD_REQUEST)
-        held = local_rows(self._dataset, self.name, about.inquiry).partition.indices
-        rows = held.get(about.wanted.split, {}).get(self.name, np.empty(0, np.int64))
-        least = self.site.policy.minimum_group
-        table = local_statistics(self._dataset, rows, about.wanted, least=least)
-        # From two tables with other bins one could tell the few between two edges.
-        is_first = self._first_table(said.key) == said.key
-        return table if is_first else Excuse(Code.TOO_MANY_ANSWERS)
-
-    def _first_table(self, key: str) -> str:
-        """Key of the first statistics that the run asked for."""
-        folder = Store(self.site.run(self.run))
-        with suppress(AlreadyExists):
-            folder.write("statistics", key.encode(), exclusive=True)
-        return folder.read("statistics").decode()
-
-    def _prepare(self, said: Announcement) -> Outgoing:
-        request = self._asks_for(said)
-        if not isinstance(request.about, Preparation):
-            raise _CannotDo(Code.BAD_REQUEST)
-        dataset = self._dataset
-        names = prepare_data(
-            dataset, self.name, request.about, secret=self.site.secret, shelf=self._shelf
-        )
-        blobs = {split: Ref(name, 0, "shard") for split, name in names.items()}
-        self._plan = assemble(
-            request.config,
-            self.site.store,
-            task=dataset.task,
-            features=dataset.features,
-            shape=dataset.splits["train"].inputs.shape[1:],
-            federation=Federation({self.name: Holding(blobs, {}, ())}, {}, {}),
-            class_weights=request.class_weights,
-            scaling={},
-            about={},
-        )
-        return Facts()
-
-    def _train(self, said: Announcement) -> Outgoing:
-        job, base = self._job(said)
-        outcome = self._done(job)
-        update = outcome.result
-        assert isinstance(update, ClientUpdate)
-        store = self.site.store
-        return Delta(
-            store.get_arrays(update.delta),
-            store.get_arrays(base),
-            update.num_examples,
-            update.metrics,
-        )
-
-    def _evaluate(self, said: Announcement) -> Outgoing:
-        job, _ = self._job(said)
-        result = self._done(job).result
-        assert isinstance(result, Evaluation)
-        return Measured(result.num_examples, result.metrics)
-
-    def _job(self, said: Announcement) -> tuple[ClientJob, Ref]:
-        """The job as this site's own plan has it, and its base model; the message only names them.
-
-        Raises:
-          _CannotDo: the plan has another job, or the model is not of its form.
-        """
-        plan, base = self._plan, said.base
-        if plan is None or base is None:
-            raise _CannotDo(Code.SITE_NOT_READY)
-        if said.ask is Ask.TRAIN:
-            jobs = plan.train_jobs(said.round, base, [self.name])
-        else:
-            jobs = plan.evaluate_jobs(said.round, base, said.split)
-        for job in jobs:
-            if job.key == said.job:
-                base = self._fetched(base, plan)
-                return replace(job, base=base, data=self._shelf.resolve(job.data.digest)), base
-        raise _CannotDo(Code.OTHER_JOB)
-
-    def _fetched(self, base: Ref, plan: RunPlan) -> Ref:
-        """The base model in this site's store, once it is exactly of the plan's form."""
-        store = self.site.store
-        if store.holds(base):
-            return base
-        template = template_of(store.get_arrays(plan.initial.params))
-        if base.size > most_bytes(template):
-            raise _CannotDo(Code.BAD_MODEL)
-        try:
-            data = self.site.mailbox.read_blob(models(self.run), base)
-        except Refusal as refusal:
-            raise _CannotDo(Code.BLOB_MISSING) from refusal
-        try:
-            decode_exactly(data, template)
-        except Refusal as refusal:
-            raise _CannotDo(Code.BAD_MODEL) from refusal
-        return store.put(data, "model")
-
-    def _done(self, job: ClientJob) -> Done:
-        outcome = self.work(job, self.site.store, self.site.cache)
-        if not isinstance(outcome, Done):
-            LOG.error("%s: round %s: %s", self.run, job.round, getattr(outcome, "reason", ""))
-            raise _CannotDo(Code.WORK_FAILED)
-        return outcome
+            return Excuse(error.code if isinstance(error, CannotDo) else code_of(error))
 
     def _leave(self, said: Announcement, released: Released) -> None:
         """Seals what leaves for the coordinator and posts it, the blob before its envelope."""
@@ -337,15 +205,6 @@ class Session:
         }
         Store(folder).write("request.json", canonical_json(value).encode())
 
-    def _asks_for(self, said: Announcement) -> Request:
-        assert self._request is not None, said.ask  # read in _asked
-        return self._request
-
-    @cached_property
-    def _dataset(self) -> Dataset:
-        settings = self.site.settings
-        return settings.data.load(Path(settings.folder) if settings.folder else None)
-
     def _is_paused(self) -> bool:
         try:
             return read_status(self.site.status_file).state != "running"
@@ -355,23 +214,6 @@ class Session:
 
     def _not_theirs(self, refusal: Refusal) -> None:
         LOG.warning("%s: an announcement was refused (%s).", self.run, refusal)
-
-
-class _CannotDo(RuntimeError):
-    """Work that cannot be done, by its code."""
-
-    def __init__(self, code: Code) -> None:
-        super().__init__(code.value)
-        self.code = code
-
-
-_WORK: Mapping[Ask, Callable[[Session, Announcement], Outgoing]] = {
-    Ask.AUDIT: Session._describe,
-    Ask.STATISTICS: Session._count,
-    Ask.PREPARE: Session._prepare,
-    Ask.TRAIN: Session._train,
-    Ask.EVALUATE: Session._evaluate,
-}
 
 
 def attend(sessions: Sequence[Session], until: Callable[[], bool] = lambda: False) -> None:
