@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from fedcore.digests import canonical_json, digest_arrays
-from fedcore.sites.clip_and_noise import clipped, noised
+from fedcore.privacy.clip_and_noise import clipped, noised
+from fedcore.privacy.secret_stream import SecretStream, derived_key, hashed
 from fedcore.sites.codes import Code
 from fedcore.sites.description import Description, read_description
 from fedcore.sites.outgoing import (
@@ -33,7 +34,6 @@ from fedcore.sites.outgoing import (
 from fedcore.sites.permission import matches_any
 from fedcore.sites.policy import Policy, Rounded, Withhold
 from fedcore.sites.refusal import Refusal
-from fedcore.sites.secret_stream import SecretStream, derived_key, hashed
 from fedcore.tensors import InvalidUpdate, check_delta, encode
 
 MOST_FIELDS = 128  # of one answer, so that its names fit into a line of the log

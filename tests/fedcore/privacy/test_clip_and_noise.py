@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import kstest
 
-from fedcore.sites.clip_and_noise import clipped, l2_norm, noised
-from fedcore.sites.secret_stream import SecretStream, derived_key, hashed
+from fedcore.privacy.clip_and_noise import clipped, l2_norm, noised
+from fedcore.privacy.secret_stream import SecretStream, derived_key, hashed
 
 SECRET = bytes(range(32))
 FLOATS = st.floats(-(2.0**66), 2.0**66, width=32)
@@ -75,7 +75,7 @@ def test_normal_numbers_are_normal_and_a_wrong_scale_is_seen():
 
 def test_parts_do_not_change_the_numbers(monkeypatch):
     whole = SecretStream(bytes(32)).normal(999)
-    monkeypatch.setattr("fedcore.sites.secret_stream._PAIRS", 16)
+    monkeypatch.setattr("fedcore.privacy.secret_stream._PAIRS", 16)
     assert np.array_equal(SecretStream(bytes(32)).normal(999), whole)
 
 

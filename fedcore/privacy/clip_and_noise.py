@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from fedcore.sites.secret_stream import SecretStream
+from fedcore.privacy.secret_stream import SecretStream
 from fedcore.tensors import Arrays
 
 
