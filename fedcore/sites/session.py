@@ -87,6 +87,7 @@ class Session:
             return False
         if said.ask is Ask.CLOSE:
             self.closed = True
+            self._bench.end()
         elif not self._inbox.has_answered(said):
             self._answer(said)
         elif said.ask is Ask.PREPARE:  # by a session before this one; this one has no plan yet

@@ -19,6 +19,7 @@ from fedcore.outcomes import ClientOutcome, ClientUpdate, Done, Evaluation
 from fedcore.plan import RunPlan, assemble
 from fedcore.refs import Ref
 from fedcore.sites.announcement import Announcement, Ask
+from fedcore.sites.base_models import BaseModels
 from fedcore.sites.codes import Code
 from fedcore.sites.description import describe
 from fedcore.sites.folder import SiteFolder
@@ -31,7 +32,7 @@ from fedcore.sites.outgoing import Delta, Excuse, Facts, Measured, Outgoing
 from fedcore.sites.refusal import Refusal
 from fedcore.sites.request import Request
 from fedcore.sites.wanted import StatisticsInquiry
-from fedcore.sites.wire_tensors import decode_exactly, most_bytes, template_of
+from fedcore.sites.wire_tensors import Template, decode_exactly, most_bytes, template_of
 from fedcore.store import AlreadyExists, Store
 
 LOG = logging.getLogger("fedloom.site")
@@ -64,9 +65,11 @@ class Workbench:
     run: str
     work: Work = execute
     _plan: RunPlan | None = field(default=None, init=False)
+    _template: Template = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         self._shelf = Shelf(self.site.store)
+        self._models = BaseModels(self.site, self.run)
 
     def do(self, said: Announcement, request: Request) -> Outgoing:
         """What was asked for, worked out; nothing of it has left yet.
@@ -76,6 +79,11 @@ class Workbench:
           Exception: whatever loading the data and training raise.
         """
         return _WORK[said.ask](self, said, request)
+
+    def end(self) -> None:
+        """The run is over: what could be fetched again is discarded."""
+        with suppress(OSError):  # a disk that is full now is no reason not to end
+            self._models.forget()
 
     def _describe(self, said: Announcement, request: Request) -> Outgoing:
         inquiry = request.about
@@ -121,6 +129,9 @@ class Workbench:
             scaling={},
             about={},
         )
+        initial = self._plan.initial.params
+        self._template = template_of(self.site.store.get_arrays(initial))
+        self._models.use(initial)
         return Facts()
 
     def _train(self, said: Announcement, request: Request) -> Outgoing:
@@ -157,24 +168,24 @@ class Workbench:
             jobs = plan.evaluate_jobs(said.round, base, said.split)
         for job in jobs:
             if job.key == said.job:
-                base = self._fetched(base, plan)
+                base = self._fetched(base)
+                self._models.use(base)
                 return replace(job, base=base, data=self._shelf.resolve(job.data.digest)), base
         raise CannotDo(Code.OTHER_JOB)
 
-    def _fetched(self, base: Ref, plan: RunPlan) -> Ref:
+    def _fetched(self, base: Ref) -> Ref:
         """The base model in this site's store, once it is exactly of the plan's form."""
         store = self.site.store
         if store.holds(base):
             return base
-        template = template_of(store.get_arrays(plan.initial.params))
-        if base.size > most_bytes(template):
+        if base.size > most_bytes(self._template):
             raise CannotDo(Code.BAD_MODEL)
         try:
             data = self.site.mailbox.read_blob(models(self.run), base)
         except Refusal as refusal:
             raise CannotDo(Code.BLOB_MISSING) from refusal
         try:
-            decode_exactly(data, template)
+            decode_exactly(data, self._template)
         except Refusal as refusal:
             raise CannotDo(Code.BAD_MODEL) from refusal
         return store.put(data, "model")

@@ -67,13 +67,13 @@ class World:
             sections,
         )
 
-    def run(self, config, run_id="run", say=print):
-        """What the coordinator does from invitation to chosen model."""
+    def run(self, config, run_id="run", say=print, each=lambda record: None):
+        """What the coordinator does from invitation to chosen model; ``each``: after a round."""
         invitation = invite(config, self.coordinator, self.mailbox, run_id)
         plan, chain = begin_over_sites(config, invitation, self.store, run_id, say)
         engine = invitation.engine(plan, self.store, say)
-        for _ in run_rounds(plan, chain, engine, lambda event: None):
-            pass
+        for record in run_rounds(plan, chain, engine, lambda event: None):
+            each(record)
         result = conclude(plan, chain, engine)
         invitation.close()
         return plan, result

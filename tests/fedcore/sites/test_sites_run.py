@@ -11,6 +11,7 @@ from fedcore.data.arrays import Arrays
 from fedcore.data.heart import HOSPITALS, HeartDisease
 from fedcore.engines.in_process import InProcessEngine
 from fedcore.run import run_federated
+from fedcore.sites.base_models import KEPT
 from fedcore.sites.session import Session
 from fedcore.store import Store
 
@@ -60,10 +61,10 @@ def wards(tmp_path):
     return data
 
 
-def run_of(world, attended, **sections):
+def run_of(world, attended, each=lambda record: None, **sections):
     """A run of these sites, attended by sessions that live as long as it."""
     with attended(*(Session(site, "run") for site in world.sites.values())):
-        return world.run(world.config(**SMALL, **sections))[1]
+        return world.run(world.config(**{**SMALL, **sections}), each=each)[1]
 
 
 @pytest.mark.slow
@@ -94,6 +95,23 @@ def test_a_session_that_is_lost_after_every_step_gives_the_same_model(
     for site in world.sites.values():
         actions = [entry.action for entry in site.log.entries()]
         assert actions.count("released") == 2 + 2 * 3  # and two rounds of train, val and test
+
+
+@pytest.mark.slow
+def test_a_site_keeps_the_last_models_while_a_run_goes_on_and_none_when_it_is_over(
+    wards, make_world, attended
+):
+    world, records, held = make_world(wards), [], []
+    (north, *_) = world.sites.values()
+
+    def look(record=None):
+        records.extend([record] if record else [])
+        held.append(sum(north.store.holds(one.model) for one in records))
+
+    run_of(world, attended, look, rounds={"count": 7, "min_clients": 2})
+    look()
+    assert len(records) == 7 and held[:3] == [1, 2, 3]
+    assert max(held) == KEPT and held[-1] == 0
 
 
 @pytest.fixture
