@@ -1,0 +1,1 @@
+"""Attacks that measure what training leaks: audits of a privacy claim, not proofs of one."""
