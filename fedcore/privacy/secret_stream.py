@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from fedcore.digests import canonical_json
 
 SECRET_BYTES = 32
-_PAIRS = 1 << 18  # at once: 4 MB of key stream
+_PAIRS = 1 << 12  # at once: stays in the processor's cache
 
 
 def derived_key(secret: bytes, *names: str | float | None) -> bytes:
@@ -49,13 +49,20 @@ class SecretStream:
         """The next bytes."""
         return self._cipher.update(bytes(count))
 
+    def uniform(self, count: int) -> np.ndarray:
+        """(count,) float64, independent, uniform on the multiples of 2^-53 in [0, 1)."""
+        bits = np.frombuffer(self.bytes(8 * count), "<u8") >> np.uint64(11)
+        return bits * 2.0**-53
+
     def normal(self, count: int) -> np.ndarray:
         """(count,) float64, independent, mean 0 and standard deviation 1."""
+        import torch  # whose sine and cosine take a fifth of numpy's time
+
         out = np.empty(count + count % 2, np.float64)
         for start in range(0, len(out), 2 * _PAIRS):
             part = out[start : start + 2 * _PAIRS]
-            bits = np.frombuffer(self.bytes(8 * len(part)), "<u8").reshape(-1, 2) >> np.uint64(11)
-            radius = np.sqrt(-2 * np.log((bits[:, 0] + 1.0) * 2.0**-53))
-            angle = 2 * np.pi * (bits[:, 1] * 2.0**-53)
-            part[0::2], part[1::2] = radius * np.cos(angle), radius * np.sin(angle)
+            pairs = self.uniform(len(part)).reshape(-1, 2)
+            radius = np.sqrt(-2 * np.log(pairs[:, 0] + 2.0**-53))
+            angle = torch.from_numpy(2 * np.pi * pairs[:, 1])
+            part[0::2], part[1::2] = radius * angle.cos().numpy(), radius * angle.sin().numpy()
         return out[:count]

@@ -73,6 +73,13 @@ def test_normal_numbers_are_normal_and_a_wrong_scale_is_seen():
     assert abs(np.corrcoef(drawn[:-1], drawn[1:])[0, 1]) < 0.03  # cosine and sine of a pair too
 
 
+def test_uniform_numbers_are_uniform_and_in_their_interval():
+    drawn = SecretStream(derived_key(SECRET, "test")).uniform(20_001)
+    assert drawn.min() >= 0 and drawn.max() < 1 and (drawn * 2.0**53 % 1 == 0).all()
+    assert kstest(drawn, "uniform").pvalue > 0.01
+    assert kstest(drawn**1.05, "uniform").pvalue < 1e-6
+
+
 def test_parts_do_not_change_the_numbers(monkeypatch):
     whole = SecretStream(bytes(32)).normal(999)
     monkeypatch.setattr("fedcore.privacy.secret_stream._PAIRS", 16)
