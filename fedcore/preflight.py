@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fedcore.models.build import build_model
+from fedcore.models.frozen import on_frozen_backbone
 from fedcore.models.state import count_parameters, estimate_memory
 from fedcore.plan import RunPlan
 from fedcore.report.words import duration, size
@@ -244,7 +245,7 @@ def _feature_width(plan: RunPlan) -> int | None:
     if config.training.augmentation.kind != "none":
         return None
     model = build_model(config.model, plan.task, plan.input_shape, config.seed)
-    if not getattr(model, "has_frozen_backbone", False):
+    if on_frozen_backbone(model) is None:
         return None
     widths = [p.shape[-1] for p in model.parameters() if p.requires_grad and p.dim() == 2]
     return max(widths, default=0)

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from fedcore.models.build import build_model
+from fedcore.models.frozen import on_frozen_backbone
 from fedcore.models.preprocess import preprocess_from_json
 from fedcore.plan import RunPlan
 from fedcore.store import Store
@@ -92,8 +93,8 @@ def time_batch(plan: RunPlan, store: Store) -> Timing:
         first, step = _seconds(learn), _fastest(learn)
         measure()
         once = _fastest(measure)
-    has_features = bool(getattr(model, "has_frozen_backbone", False)) and (
-        config.training.augmentation.kind == "none"
+    has_features = (
+        on_frozen_backbone(model) is not None and config.training.augmentation.kind == "none"
     )
     call = min(TRAINER_SECONDS, 0.9 * step) if config.training.kind == "trainer" else 0.0
     features = max(0.0, first - step) / size if has_features else 0.0

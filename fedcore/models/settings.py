@@ -108,6 +108,55 @@ class CifarCnnSettings(_Built, title="CNN (CIFAR)"):
         return cnn_cifar(image_shape(self.kind, input_shape), task.num_outputs, self.dropout)
 
 
+class TanhCnnSettings(_Built, title="CNN (bounded)"):
+    """The MNIST CNN of Papernot et al. 2021 for private training (26 thousand parameters)."""
+
+    kind: Literal["cnn_tanh"] = "cnn_tanh"
+    activation: Literal["tanh", "relu"] = Field(
+        "tanh", description="tanh is bounded, which keeps gradients near the clipping norm."
+    )
+
+    def build(self, task: Task, input_shape: tuple[int, ...]) -> nn.Module:
+        """(n, c, h, w) to (n, task.num_outputs)."""
+        from fedcore.models.cnn import cnn_tanh
+
+        shape = image_shape(self.kind, input_shape, least=16)
+        return cnn_tanh(shape, task.num_outputs, self.activation)
+
+
+class ScatteringSettings(_Built, title="Scattering"):
+    """A linear model on fixed scattering features: the most accurate under strong privacy."""
+
+    kind: Literal["scattering"] = "scattering"
+    scales: int = Field(2, ge=1, le=4, description="Octaves J; features are means of 2^J pixels.")
+    angles: int = Field(8, ge=2, le=16, description="Orientations L of the wavelets.")
+    groups: int = Field(
+        27,
+        ge=1,
+        description="Groups of neighbouring channels, each normalised in each image; divides the "
+        "1 + J L + L^2 J (J - 1) / 2 channels.",
+    )
+
+    @model_validator(mode="after")
+    def _divides(self) -> ScatteringSettings:
+        scales, angles = self.scales, self.angles
+        channels = 1 + scales * angles + angles**2 * scales * (scales - 1) // 2
+        if channels % self.groups:
+            raise ValueError(
+                f"groups={self.groups} must divide the {channels} channels of scales={scales} and "
+                f"angles={angles}."
+            )
+        return self
+
+    def build(self, task: Task, input_shape: tuple[int, ...]) -> nn.Module:
+        """(n, c, h, w) to (n, task.num_outputs)."""
+        from fedcore.models.scattering import Scattering, ScatteringClassifier
+
+        shape = image_shape(self.kind, input_shape, least=max(8, 2 * 2**self.scales))
+        backbone = Scattering(shape, scales=self.scales, angles=self.angles, groups=self.groups)
+        return ScatteringClassifier(backbone, task.num_outputs)
+
+
 class MobileNetSettings(_Built, title="MobileNet"):
     """A small MobileNetV2 with GroupNorm."""
 
@@ -277,16 +326,16 @@ class ModelPlugin(Plugin, title="Plug-in"):
         return model
 
 
-def image_shape(kind: str, input_shape: tuple[int, ...]) -> tuple[int, int, int]:
+def image_shape(kind: str, input_shape: tuple[int, ...], least: int = 8) -> tuple[int, int, int]:
     """``input_shape`` as (channels, height, width).
 
     Raises:
-      ValueError: it is not an image, or too small to be pooled twice.
+      ValueError: it is not an image, or has a side of fewer than ``least`` pixels.
     """
-    if len(input_shape) != 3 or min(input_shape[1:]) < 8:
+    if len(input_shape) != 3 or min(input_shape[1:]) < least:
         raise ValueError(
-            f"model kind={kind!r} reads images (channels, height, width) of at least 8 pixels; "
-            f"the data has input_shape={input_shape}. Use logistic or mlp."
+            f"model kind={kind!r} reads images (channels, height, width) of at least {least} "
+            f"pixels; the data has input_shape={input_shape}. Use logistic or mlp."
         )
     channels, height, width = input_shape
     return channels, height, width
@@ -306,6 +355,8 @@ ModelSettings = Annotated[
     | McMahanCnnSettings
     | GroupNormCnnSettings
     | CifarCnnSettings
+    | TanhCnnSettings
+    | ScatteringSettings
     | MobileNetSettings
     | ResNetSettings
     | DeitTinyRandomSettings

@@ -17,8 +17,8 @@ import torch
 from torch import nn
 
 from fedcore.digests import digest_arrays, digest_json
+from fedcore.models.frozen import HeadOnBackbone
 from fedcore.models.preprocess import Preprocess
-from fedcore.models.transformer import TransformerClassifier
 
 # Images of a forward pass. Fixed, because sums differ in the last bit between batch sizes.
 CHUNK = 16
@@ -26,19 +26,20 @@ CHUNK = 16
 _DIGESTS: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
 
 
-def frozen_digest(model: TransformerClassifier) -> str:
-    """SHA-256 of the frozen backbone's tensors; they never change while the module lives."""
-    if model not in _DIGESTS:
+def frozen_digest(model: HeadOnBackbone) -> str:
+    """SHA-256 of the frozen backbone's layers and tensors; they never change while it lives."""
+    backbone = model.backbone
+    if backbone not in _DIGESTS:
         arrays = {
             name: tensor.detach().cpu().numpy()
-            for name, tensor in model.backbone.state_dict(keep_vars=True).items()
+            for name, tensor in backbone.state_dict(keep_vars=True).items()
         }
-        _DIGESTS[model] = digest_arrays(arrays)
-    return _DIGESTS[model]
+        _DIGESTS[backbone] = digest_json([repr(backbone), digest_arrays(arrays)])
+    return _DIGESTS[backbone]
 
 
 def backbone_features(
-    model: TransformerClassifier,
+    model: HeadOnBackbone,
     inputs: np.ndarray,
     preprocess: Preprocess,
     cache: Path | None,
@@ -75,16 +76,17 @@ def backbone_features(
 
 
 def _computed(
-    model: TransformerClassifier, inputs: np.ndarray, preprocess: Preprocess, device: str
+    model: HeadOnBackbone, inputs: np.ndarray, preprocess: Preprocess, device: str
 ) -> torch.Tensor:
-    was_training = model.training
-    model.eval()
+    backbone = model.backbone
+    was_training = backbone.training
+    backbone.eval()
     with torch.no_grad():
         parts = [
-            model.backbone(preprocess.apply(inputs[start : start + CHUNK]).to(device)).float().cpu()
+            backbone(preprocess.apply(inputs[start : start + CHUNK]).to(device)).float().cpu()
             for start in range(0, len(inputs), CHUNK)
         ]
-    model.train(was_training)
+    backbone.train(was_training)
     return torch.cat(parts)
 
 

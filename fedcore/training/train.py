@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from fedcore.models.frozen import on_frozen_backbone
 from fedcore.models.preprocess import Preprocess
 from fedcore.models.state import trainable_parameters
-from fedcore.models.transformer import TransformerClassifier
 from fedcore.rng import seeded_globals, stream
 from fedcore.task import Task
 from fedcore.training.augmentation import augmenter
@@ -151,9 +151,10 @@ def _network_and_samples(
     keeps_features: bool = True,
 ) -> tuple[nn.Module, Samples]:
     """The head on features of a frozen backbone, with or without a cache; else the whole model."""
-    if keeps_features and isinstance(model, TransformerClassifier) and model.has_frozen_backbone:
-        features = backbone_features(model, inputs, preprocess, cache, device)
-        return model.head, Samples(features, None)
+    frozen = on_frozen_backbone(model)
+    if keeps_features and frozen is not None:
+        features = backbone_features(frozen, inputs, preprocess, cache, device)
+        return frozen.head, Samples(features, None)
     return model, Samples(inputs, preprocess)
 
 

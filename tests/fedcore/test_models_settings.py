@@ -23,6 +23,9 @@ COUNTS = [
     ({"kind": "cnn_mcmahan"}, (1, 28, 28), TEN, 1_663_370),
     ({"kind": "cnn_gn"}, (1, 28, 28), BINARY, 224_353),
     ({"kind": "cnn_cifar"}, (3, 32, 32), TEN, 1_756_682),
+    # 26,010: Tramer and Boneh 2021, table 8; the head of 81 channels of 7 x 7: their section 3.
+    ({"kind": "cnn_tanh"}, (1, 28, 28), TEN, 26_010),
+    ({"kind": "scattering"}, (1, 28, 28), TEN, 10 * 81 * 7 * 7 + 10),
     # torchvision's resnet18 has 11,689,512 with 1000 classes and a 7 x 7 stem on 3 channels.
     (
         {"kind": "resnet", "width": 64},
@@ -51,6 +54,10 @@ IMAGE_MODELS = [
     {"kind": "cnn_mcmahan"},
     {"kind": "cnn_gn", "width": 4},
     {"kind": "cnn_cifar", "dropout": 0.5},
+    {"kind": "cnn_tanh"},
+    {"kind": "cnn_tanh", "activation": "relu"},
+    {"kind": "scattering"},
+    {"kind": "scattering", "scales": 1, "angles": 2, "groups": 3},
     {"kind": "mobilenet"},
     {"kind": "resnet", "depth": 10},
     {"kind": "deit_tiny_random", "dropout": 0.1},
@@ -92,6 +99,8 @@ def test_identity_is_json_without_surprises_and_no_backbone() -> None:
         ({"kind": "mlp", "layers": 3}, "Extra inputs"),
         ({"kind": "deit_tiny_random", "patch_size": 5}, "patch_size=5 must divide image_size=32"),
         ({"kind": "deit_tiny_random", "heads": 5}, "heads=5 must divide width=48"),
+        ({"kind": "scattering", "groups": 26}, "groups=26 must divide the 81 channels of scales=2"),
+        ({"kind": "cnn_tanh", "activation": "gelu"}, "'tanh' or 'relu'"),
         ({"kind": "transformer", "mode": "tail"}, "'head', 'last-block' or 'full'"),
     ],
 )
@@ -100,13 +109,27 @@ def test_bad_settings_are_refused(values, message) -> None:
         ADAPTER.validate_python(values)
 
 
+CNNS = ("cnn_gn", "cnn_mcmahan", "cnn_cifar", "cnn_tanh", "scattering", "mobilenet", "resnet")
+
+
 def test_an_image_model_refuses_a_table() -> None:
-    for kind in ("cnn_gn", "cnn_mcmahan", "cnn_cifar", "mobilenet", "resnet"):
+    for kind in CNNS:
         with pytest.raises(ValueError, match=rf"kind='{kind}' reads images.*input_shape=\(13,\)"):
             build_model(ADAPTER.validate_python({"kind": kind}), BINARY, (13,), seed=0)
     for kind in ("deit_tiny_random", "transformer"):
         with pytest.raises(ValueError, match=rf"kind='{kind}' reads images; the data is a table"):
             ADAPTER.validate_python({"kind": kind}).preprocess({"kind": "table", "names": ["a"]})
+
+
+@pytest.mark.parametrize(
+    ("values", "least"),
+    [({"kind": "cnn_tanh"}, 16), ({"kind": "scattering", "scales": 3, "groups": 1}, 16)],
+)
+def test_an_image_of_the_least_size_is_read_and_a_smaller_one_refused(values, least) -> None:
+    settings = ADAPTER.validate_python(values)
+    build_model(settings, BINARY, (1, least, least), seed=0)
+    with pytest.raises(ValueError, match=rf"at least {least} pixels.*input_shape=\(1, 16, 15\)"):
+        build_model(settings, BINARY, (1, 16, 15), seed=0)
 
 
 @pytest.fixture
