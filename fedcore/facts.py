@@ -102,6 +102,20 @@ def client_error(round: int, client: str, status: str, reason: str) -> Fact:
     return Fact(EventType.NODE_ERROR, status, round, client, Role.CLIENT, message=reason)
 
 
+def not_admitted(round: int, site: str, code: str, count: int) -> Fact:
+    """What a site left did not pass the trust boundary; where ``count`` is above 1, so many times
+    since the last event of this kind."""
+    return Fact(
+        EventType.NODE_ERROR,
+        "not-admitted",
+        round,
+        site,
+        Role.CLIENT,
+        metrics={"count": count},
+        message=code,
+    )
+
+
 def aggregation_started(round: int, *, updates: int) -> Fact:
     """So many updates are checked and averaged."""
     return Fact(EventType.AGGREGATION_STARTED, "started", round, metrics={"updates": updates})

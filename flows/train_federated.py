@@ -32,6 +32,7 @@ from fedcore.partition.settings import Dirichlet, PartitionSettings
 from fedcore.questions import warnings_of
 from fedcore.rounds import run_rounds
 from fedcore.run import conclude
+from fedcore.sites.refusals import Refused
 from fedcore.start import START, New, StartSettings
 from fedcore.strategies.settings import FedAvg, StrategySettings
 from fedcore.training.settings import LoopSettings, TrainingSettings
@@ -52,6 +53,7 @@ from tasks.sites import (
     engine_at_sites,
     meet_sites,
     open_sessions,
+    refusing,
     take_up,
 )
 from tasks.start import begin_from, chain_at_start, config_at_start
@@ -135,17 +137,20 @@ def train_federated(
     flow_run_id = str(runtime.flow_run.id)
     config = config_at_start(start, _sections(locals()), overrides, flow_run_id)
     run_id = chain_at_start(start, flow_run_id)
-    with telling(flow_run_id, config.rounds.count, run_id) as tell:
+    with (
+        telling(flow_run_id, config.rounds.count, run_id) as tell,
+        refusing(run_id, tell) as refused,
+    ):
         opening = take_up(run_id) if isinstance(config.engine, Sites) else 0
         if opening:
             open_sessions(config, run_id, opening)
         if not has_begun(run_id) and isinstance(start, New):
-            _begin(config, run_id, opening, tell)
+            _begin(config, run_id, opening, tell, refused)
         else:
             if not has_begun(run_id):
                 begin_from(start, overrides, run_id)
             if opening:
-                meet_sites(config, run_id, opening)
+                meet_sites(config, run_id, opening, refused)
         plan, chain = plan_of(run_id)
         for message in warnings_of(chain):
             tell(warning(message))
@@ -158,7 +163,7 @@ def train_federated(
 
         clients: ClientEngine
         if opening:
-            clients = engine_at_sites(config, run_id, opening)
+            clients = engine_at_sites(config, run_id, opening, refused)
         else:
             site = Site(chain.store.url, str(home.cache()), config.speed.workers)
             clients = MappedEngine(site)
@@ -190,11 +195,11 @@ def train_federated(
         }
 
 
-def _begin(config: RunConfig, run_id: str, opening: int, tell: Emit) -> None:
+def _begin(config: RunConfig, run_id: str, opening: int, tell: Emit, refused: Refused) -> None:
     """Audit and plan of a new run: of data that are here, or of what the sites say of theirs."""
     tell(stage("audit"))
     if opening:
-        begin_at_sites(config, run_id, opening)
+        begin_at_sites(config, run_id, opening, refused)
         return
     dataset = load_data(config)
     report = audit_dataset(dataset, config.audit)

@@ -7,6 +7,7 @@ from typing import Any
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 
 from fedcore.chain import Chain, RoundRecord
+from fedcore.config import RunConfig
 from fedcore.models.build import build_model
 from fedcore.models.state import count_parameters, estimate_memory
 from fedcore.plan import RunPlan
@@ -15,6 +16,10 @@ from fedcore.preflight import Preflight
 from fedcore.refs import Ref
 from fedcore.report.tables import image, markdown_table, round_table
 from fedcore.report.words import size
+from fedcore.sites.audit_entry import LogBroken
+from fedcore.sites.coordinator import Coordinator
+from fedcore.sites.refusals import refusal_words, refusals_of
+from tasks import home
 
 MOST_CLIENTS = 100
 """Beyond it a table is no longer read, only scrolled."""
@@ -33,6 +38,17 @@ def model_facts(plan: RunPlan) -> dict[str, Any]:
         "update size": size(4 * count.trainable),
         "memory of a training step": size(memory.total),
     }
+
+
+def refusal_facts(config: RunConfig, run_id: str) -> dict[str, Any]:
+    """How often the trust boundary refused something in a run over sites, for people."""
+    if config.engine.kind != "sites":
+        return {}
+    try:
+        found = refusals_of(Coordinator(home.coordinator()).log.entries(), run_id)
+    except (LogBroken, OSError) as error:
+        return {"refused at the boundary": f"unknown: {error}"}
+    return {"refused at the boundary": refusal_words(found) or "nothing"}
 
 
 def preflight_facts(chain: Chain) -> dict[str, Any]:

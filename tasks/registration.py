@@ -18,7 +18,7 @@ from fedcore.refs import Ref
 from fedcore.report.curves import plot_curves
 from fedcore.run import RunResult
 from tasks import home
-from tasks.artifacts import model_facts
+from tasks.artifacts import model_facts, refusal_facts
 from tasks.data import plan_of
 from tasks.registry.artifacts import run_report
 from tasks.registry.finished_run import AuditFiles, CentralScores, FinishedRun
@@ -99,7 +99,7 @@ def finished_run(run_id: str, result: dict[str, Any]) -> FinishedRun:
         manifest=store.get(Ref(**partition["manifest"])),
         partition_picture=store.get(Ref(**partition["picture"])),
         test=CentralScores(kept["scores"], kept["targets"]) if kept else None,
-        facts=model_facts(plan),
+        facts={**model_facts(plan), **refusal_facts(config, run_id)},
         links=_flow_run_link(),
         decisions=[decision.to_json() for decision in chain.decisions()],
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from prefect import Flow, runtime, task
@@ -26,8 +27,10 @@ from fedcore.chain import Chain
 from fedcore.config import RunConfig
 from fedcore.engines.settings import Sites
 from fedcore.engines.sites import SitesEngine
+from fedcore.events import Emit
 from fedcore.sites.coordinator import Coordinator
 from fedcore.sites.mailbox import Mailbox
+from fedcore.sites.refusals import Refusals, Refused, untold
 from fedcore.sites.run import Invitation, begin_over_sites, invite, meet_again
 from fedcore.store import Store
 from tasks import home
@@ -47,11 +50,24 @@ def take_up(run_id: str) -> int:
     return opening
 
 
-def invitation_of(config: RunConfig, run_id: str, opening: int) -> Invitation:
+@contextmanager
+def refusing(run_id: str, tell: Emit) -> Iterator[Refused]:
+    """Keeps and tells what the trust boundary refuses in a run."""
+    log = Coordinator(home.coordinator()).log
+    refusals = Refusals(log, run_id, tell, get_run_logger().warning)
+    try:
+        yield refusals.refused
+    finally:
+        refusals.close()
+
+
+def invitation_of(
+    config: RunConfig, run_id: str, opening: int, refused: Refused = untold
+) -> Invitation:
     """The sites of a run over sites; raises UnknownSite."""
     assert isinstance(config.engine, Sites), config.engine.kind
-    where = config.engine.mailbox or str(home.home() / "mailbox")
-    return invite(config, Coordinator(home.coordinator()), Mailbox(Store(where)), run_id, opening)
+    mailbox = Mailbox(Store(config.engine.mailbox or str(home.home() / "mailbox")))
+    return invite(config, Coordinator(home.coordinator()), mailbox, run_id, opening, refused)
 
 
 @task(task_run_name="open-sessions", cache_policy=NO_CACHE, persist_result=False)
@@ -90,7 +106,7 @@ def ensure_session_deployment(client: SyncPrefectClient, site: str) -> Any:
 
 
 @task(task_run_name="audit-and-plan", cache_policy=NO_CACHE, persist_result=False)
-def begin_at_sites(config: RunConfig, run_id: str, opening: int) -> None:
+def begin_at_sites(config: RunConfig, run_id: str, opening: int, refused: Refused) -> None:
     """The sites describe their data, the audit of all decides, the data are laid out."""
 
     def audited(report: AuditReport) -> AuditReport:
@@ -98,21 +114,22 @@ def begin_at_sites(config: RunConfig, run_id: str, opening: int) -> None:
         return require_passed(report)
 
     say = get_run_logger().info
-    invitation = invitation_of(config, run_id, opening)
+    invitation = invitation_of(config, run_id, opening, refused)
     begin_over_sites(config, invitation, home.store(), run_id, say, audited)
 
 
 @task(task_run_name="meet-sites", cache_policy=NO_CACHE, persist_result=False)
-def meet_sites(config: RunConfig, run_id: str, opening: int) -> None:
+def meet_sites(config: RunConfig, run_id: str, opening: int, refused: Refused) -> None:
     """The sites of a run that goes on lay out their data again."""
     plan, chain = plan_of(run_id)
-    meet_again(invitation_of(config, run_id, opening), plan, chain, get_run_logger().info)
+    invitation = invitation_of(config, run_id, opening, refused)
+    meet_again(invitation, plan, chain, get_run_logger().info)
 
 
-def engine_at_sites(config: RunConfig, run_id: str, opening: int) -> SitesEngine:
+def engine_at_sites(config: RunConfig, run_id: str, opening: int, refused: Refused) -> SitesEngine:
     """Does client jobs at the sites of the run's plan."""
     plan, chain = plan_of(run_id)
-    invitation = invitation_of(config, run_id, opening)
+    invitation = invitation_of(config, run_id, opening, refused)
     return invitation.engine(plan, chain.store, get_run_logger().info)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from deployments.cli import sites_log
 from deployments.cli.command import Command
 from deployments.cli.fingerprint import Fingerprint, read_public, require_compared, show_public
 from deployments.cli.screen import fail, out, reasons_for
@@ -18,6 +19,7 @@ app = typer.Typer(
     no_args_is_help=True,
     help="The coordinator's side of a federation: its identity, and the sites that it knows.",
 )
+app.add_typer(sites_log.app, name="log")
 File = Annotated[Path, typer.Argument(help="Public identity that the site sent (`public.json`).")]
 
 
@@ -47,10 +49,11 @@ def add(
 
     Example: `fedloom sites add public.json --most-examples 500`
     """
+    from fedcore.sites.audit_entry import LogBroken
     from fedcore.sites.identity import IdentityError
 
     public = read_public(file)
-    with reasons_for(IdentityError, OSError):
+    with reasons_for(IdentityError, OSError, LogBroken):
         registry = _coordinator().registry
         if public.name in registry.sites():
             fail(
@@ -59,6 +62,8 @@ def add(
             )
         require_compared(public, fingerprint)
         registry.register(public, most_examples)
+        details = {"key": public.fingerprint, "most_examples": most_examples}
+        _coordinator().log.append("registered", subject=public.name, details=details)
     out.print(f"{public.name} is registered, with at most {most_examples} records")
 
 
@@ -92,16 +97,19 @@ def rotate(file: File, fingerprint: Fingerprint = None) -> None:
 
     Example: `fedloom sites rotate public.json`
     """
+    from fedcore.sites.audit_entry import LogBroken
     from fedcore.sites.identity import IdentityError
     from fedcore.sites.registry import UnknownSite
 
     public = read_public(file)
-    with reasons_for(IdentityError, UnknownSite, OSError):
+    with reasons_for(IdentityError, UnknownSite, OSError, LogBroken):
         registry = _coordinator().registry
         if registry.site(public.name).identity == public:
             fail(f"site {public.name} has these keys already; nothing was changed.")
         require_compared(public, fingerprint)
         registry.rotate(public)
+        details = {"key": public.fingerprint}
+        _coordinator().log.append("rotated", subject=public.name, details=details)
     out.print(f"{public.name} has new keys")
 
 
@@ -111,11 +119,13 @@ def revoke(name: Annotated[str, typer.Argument(help="Of a registered site.")]) -
 
     Example: `fedloom sites revoke north`
     """
+    from fedcore.sites.audit_entry import LogBroken
     from fedcore.sites.identity import IdentityError
     from fedcore.sites.registry import UnknownSite
 
-    with reasons_for(IdentityError, UnknownSite, OSError):
+    with reasons_for(IdentityError, UnknownSite, OSError, LogBroken):
         _coordinator().registry.revoke(name)
+        _coordinator().log.append("revoked", subject=name)
     out.print(f"{name} is revoked; new keys make it active again: `fedloom sites rotate FILE`")
 
 

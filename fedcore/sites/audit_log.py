@@ -1,4 +1,4 @@
-"""A site's own record of what it decided: append-only JSON lines, each bound to the one before.
+"""A party's own record of what it decided: append-only JSON lines, each bound to the one before.
 
 A line that is changed, removed, inserted or moved is found by :meth:`AuditLog.verify`. Lines cut
 from the end, or a whole log written anew, are found only against a head that somebody noted
@@ -55,7 +55,7 @@ def utc_now() -> datetime:
 
 
 class AuditLog:
-    """The log in one file, written by any number of processes of the site.
+    """The log in one file, written by any number of processes of its owner.
 
     Attributes:
       path: of the file.
@@ -257,7 +257,8 @@ def _last(path: Path, file: int) -> tuple[int, str]:
     if entry is None:
         raise LogBroken(
             f"{path}: changed: its last line is not an entry as it was written. Nothing is added; "
-            "`fedloom site log verify` says more. Put the file aside and put back a copy."
+            "`fedloom site log verify` (of a coordinator: `sites`) says more. Put the file aside "
+            "and put back a copy."
         )
     return entry.seq, entry.digest
 

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedcore.sites.audit_log import AuditLog
 from fedcore.sites.correspondence import Correspondence
 from fedcore.sites.identity import Identity, load_identity, new_identity, save_identity
 from fedcore.sites.mailbox import Mailbox
@@ -22,6 +23,7 @@ class Coordinator:
 
     identity.json  its private keys, made at the first use
     sites/         one file for each registered site
+    log.jsonl      what it refused and whom it registered, each line bound to the one before
     """
 
     path: Path
@@ -39,6 +41,11 @@ class Coordinator:
     def registry(self) -> SiteRegistry:
         """The sites that it knows."""
         return SiteRegistry(self.path / "sites")
+
+    @property
+    def log(self) -> AuditLog:
+        """Its own record, as each site has one."""
+        return AuditLog(self.path / "log.jsonl")
 
     def salt(self, run: str) -> str:
         """64 hex digits that nobody else can tell: of a run's sample hashes."""

@@ -20,6 +20,7 @@ from fedcore.sites.description import Description, read_description
 from fedcore.sites.inquiry import Preparation
 from fedcore.sites.planning import inquiries
 from fedcore.sites.refusal import Reason, Refusal
+from fedcore.sites.refusals import Refused, untold
 from fedcore.sites.request import About, Request
 from fedcore.sites.shared import Drop, audit_sites
 from fedcore.sites.site_statistics import SiteStatistics, read_statistics
@@ -70,11 +71,13 @@ class Gathering:
       lanes: site -> its lane.
       waiting: how long.
       say: tells the operator who is waited for and what a site answers.
+      refused: called for each refusal at the boundary.
     """
 
     lanes: Mapping[str, Correspondence]
     waiting: Waiting
     say: Callable[[str], None] = lambda message: None
+    refused: Refused = untold
 
     def describe(
         self, config: RunConfig, salt: str
@@ -163,7 +166,7 @@ class Gathering:
                         del open_[site]
                         continue
                 except Refusal as refusal:
-                    told = Told(None, str(refusal.reason))
+                    told = self._refuse(site, open_[site], refusal)
                 if told is not None:
                     if words.get(site) != told.code:
                         words[site] = told.code
@@ -201,7 +204,13 @@ class Gathering:
                 coordinator=lane.coordinator,
             )
         except Refusal as refusal:
-            return None if refusal.reason is Reason.MISSING_BLOB else Told(None, refusal.reason)
+            # On a store without order the envelope may be there before its blob.
+            is_early = refusal.reason is Reason.MISSING_BLOB
+            return None if is_early else self._refuse(site, said, refusal)
+
+    def _refuse(self, site: str, said: Announcement, refusal: Refusal) -> Told:
+        self.refused(site, refusal, said.ask.value, said.round)
+        return Told(None, refusal.reason)
 
 
 _WHAT = {

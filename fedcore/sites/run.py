@@ -21,6 +21,7 @@ from fedcore.sites.gather import Gathering, Waiting
 from fedcore.sites.inquiry import read_preparation
 from fedcore.sites.mailbox import Mailbox, models
 from fedcore.sites.planning import plan_of_sites, preparations
+from fedcore.sites.refusals import Refused, untold
 from fedcore.store import Store
 
 Say = Callable[[str], None]
@@ -36,18 +37,20 @@ class Invitation:
       enough: answers without which there is no round.
       lanes: site -> its lane.
       salt: of the run's sample hashes.
+      refused: called for each refusal at the boundary.
     """
 
     settings: Sites
     enough: int
     lanes: Mapping[str, Correspondence]
     salt: str
+    refused: Refused = untold
 
     def gathering(self, say: Say) -> Gathering:
         """Asks the sites about their data."""
         settings = self.settings
         waiting = Waiting(self.enough, settings.join_seconds, settings.limit_seconds)
-        return Gathering(self.lanes, waiting, say)
+        return Gathering(self.lanes, waiting, say, self.refused)
 
     def engine(self, plan: RunPlan, store: Store, say: Say) -> SitesEngine:
         """Does the plan's jobs at the sites."""
@@ -72,6 +75,9 @@ class Invitation:
             settings.most_norm,
             settings.late,
             settings.quarantine,
+            refused=lambda site, refusal, job: self.refused(
+                site, refusal, job.kind.value, job.round
+            ),
             say=say,
         )
 
@@ -141,12 +147,18 @@ def meet_again(invitation: Invitation, plan: RunPlan, chain: Chain, say: Say) ->
 
 
 def invite(
-    config: RunConfig, coordinator: Coordinator, mailbox: Mailbox, run: str, opening: int = 1
+    config: RunConfig,
+    coordinator: Coordinator,
+    mailbox: Mailbox,
+    run: str,
+    opening: int = 1,
+    refused: Refused = untold,
 ) -> Invitation:
     """The sites that the run's engine names.
 
     Args:
       opening: how often the run was taken up, from 1.
+      refused: called for each refusal at the boundary.
 
     Raises:
       UnknownSite: one is not registered, or nobody is.
@@ -156,4 +168,5 @@ def invite(
     if not isinstance(settings, Sites):
         raise TypeError(f"engine.kind={settings.kind!r} invites nobody.")
     lanes = coordinator.lanes(mailbox, run, opening, settings.sites)
-    return Invitation(settings, config.rounds.min_clients, lanes, coordinator.salt(run))
+    salt = coordinator.salt(run)
+    return Invitation(settings, config.rounds.min_clients, lanes, salt, refused)

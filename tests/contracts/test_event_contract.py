@@ -41,7 +41,7 @@ TABLE = {
     "round_completed": ({COORDINATOR}, {"committed"}, {"round", "latency_ms", "metrics"}),
     "node_error": (
         {COORDINATOR, CLIENT},
-        {"warning", "failed", "refused", "absent", "missing-3"},
+        {"warning", "failed", "refused", "absent", "missing-3", "not-admitted"},
         {"message"},
     ),
     "run_requested": ({COORDINATOR}, {"requested"}, set()),

@@ -123,3 +123,43 @@ def test_a_missing_file_and_no_records_are_refused(tmp_path, send):
     done = call("add", tmp_path / "absent.json", "--most-examples", 9)
     assert done.exit_code == 1 and "absent.json cannot be read" in done.stderr
     assert call("add", send("north")[0], "--most-examples", 0).exit_code == 2
+
+
+def test_the_log_says_whom_the_coordinator_registered_and_what_it_refused(send):
+    file, public = send("north")
+    call("add", file, "--most-examples", 9, said="y\n")
+    file, _ = send("north")
+    call("rotate", file, said="y\n")
+    call("revoke", "north")
+    log = Coordinator(home.coordinator()).log
+    details = {"ask": "train", "round": 3, "what": "update", "count": 12}
+    log.append("refused", run="run-1", subject="north", reason="norm", details=details)
+    lines = call("log", "show").output.splitlines()
+    assert [line.split("  ")[1] for line in lines] == [
+        "registered",
+        "rotated",
+        "revoked",
+        "refused",
+    ]
+    assert lines[3].endswith("run-1  north  norm  ask=train  round=3  what=update  count=12")
+    assert call("log", "show", "--run", "run-1").output.splitlines() == lines[3:]
+    assert next(log.entries()).details["key"] == public.fingerprint
+    done = call("log", "verify")
+    assert done.exit_code == 0 and done.output.startswith("4 entries") and log.head() in done.output
+
+
+def test_a_log_that_was_changed_is_found_and_takes_no_more(send):
+    file, _ = send("north")
+    call("add", file, "--most-examples", 9, said="y\n")
+    log = Coordinator(home.coordinator()).log
+    log.path.write_text(log.path.read_text().replace("north", "south"))
+    done = call("log", "verify")
+    assert done.exit_code == 1 and "line 1" in done.stderr
+    done = call("revoke", "north")  # which holds all the same
+    assert done.exit_code == 1 and "changed" in done.stderr
+    assert registered()["north"].status == "revoked"
+
+
+def test_the_log_explains_itself():
+    for command in ("show", "verify"):
+        assert f"fedloom sites log {command}" in call("log", command, "--help").output

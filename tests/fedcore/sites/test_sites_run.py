@@ -10,8 +10,15 @@ from fedcore.config import make_config
 from fedcore.data.arrays import Arrays
 from fedcore.data.heart import HOSPITALS, HeartDisease
 from fedcore.engines.in_process import InProcessEngine
+from fedcore.numerics import code_digest
+from fedcore.rounds import run_rounds
 from fedcore.run import run_federated
+from fedcore.sites.announcement import Announcement, Ask
 from fedcore.sites.base_models import KEPT
+from fedcore.sites.planning import inquiries
+from fedcore.sites.refusals import Refusals, refusals_of
+from fedcore.sites.request import Request
+from fedcore.sites.run import begin_over_sites, invite
 from fedcore.sites.session import Session
 from fedcore.store import Store
 
@@ -112,6 +119,30 @@ def test_a_site_keeps_the_last_models_while_a_run_goes_on_and_none_when_it_is_ov
     look()
     assert len(records) == 7 and held[:3] == [1, 2, 3]
     assert max(held) == KEPT and held[-1] == 0
+
+
+@pytest.mark.slow
+def test_what_a_site_says_that_is_none_is_kept_and_told_and_the_run_goes_on(
+    wards, make_world, attended, monkeypatch
+):
+    monkeypatch.setattr("fedcore.sites.gather.ASKED_AGAIN", 0.1)
+    world, facts = make_world(wards), []
+    refusals = Refusals(world.coordinator.log, "run", facts.append)
+    config = world.config(**SMALL)
+    invitation = invite(config, world.coordinator, world.mailbox, "run", refused=refusals.refused)
+    lane = invitation.lanes["south"].lane
+    inquiry = inquiries(config, ["south"], invitation.salt, {})
+    asks = Announcement(Ask.AUDIT, facts=Request(config, code_digest(), inquiry["south"]).to_json())
+    world.mailbox.post(lane.reply(asks.key), b"junk")
+    with attended(*(Session(site, "run") for site in world.sites.values())):
+        plan, chain = begin_over_sites(config, invitation, world.store, "run", print)
+        engine = invitation.engine(plan, world.store, print)
+        (record, *_) = run_rounds(plan, chain, engine, facts.append)
+        invitation.close()
+    assert refusals_of(world.coordinator.log.entries(), "run") == {"south": {"not_json": 1}}
+    (fact,) = (one for one in facts if one.status == "not-admitted")
+    assert (fact.node_id, fact.message) == ("south", "not_json: message")
+    assert {row["status"] for row in record.outcomes.values()} == {"done"}
 
 
 @pytest.fixture
