@@ -76,7 +76,7 @@ def read_announcement(content: Mapping[str, Any]) -> Announcement:
     """
     if set(content) != set(Announcement.__dataclass_fields__):
         raise Refusal(Reason.SCHEMA, "announcement")
-    if content["ask"] not in {ask.value for ask in Ask}:
+    if content["ask"] not in [ask.value for ask in Ask]:
         raise Refusal(Reason.SCHEMA, "ask")
     ask = Ask(content["ask"])
     is_job = ask in (Ask.TRAIN, Ask.EVALUATE)
