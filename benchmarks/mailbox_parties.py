@@ -102,9 +102,9 @@ def traced() -> Iterator[Trace]:
     trace, kept = Trace(), {}
 
     def recorded(name: str, does: Callable[..., Any]) -> Callable[..., Any]:
-        def call(mailbox: Mailbox, place: str, *args: Any) -> Any:
-            result = does(mailbox, place, *args)
-            trace.requests.append((time.monotonic(), name, place))
+        def call(mailbox: Mailbox, *args: Any) -> Any:
+            result = does(mailbox, *args)
+            trace.requests.append((time.monotonic(), name, args[0] if args else ""))
             return result
 
         return call

@@ -142,12 +142,12 @@ class Store:
         return object_store.read_start(self.fs, path, count)
 
     def holds_name(self, name: str) -> bool:
-        """Whether there is a named file that we may see."""
+        """Whether there is a named file that we may see; one request."""
         try:
-            with object_store.explained("look for", path := f"{self.root}/{name}"):
-                return bool(self.fs.exists(path))
-        except object_store.NameDenied:
+            self.read_start(name, 1)
+        except (FileNotFoundError, object_store.NameDenied):
             return False
+        return True
 
     def is_inside(self, name: str) -> bool:
         """Whether no ``..`` and no link on the way leads from the name out of a folder."""
@@ -223,7 +223,8 @@ def _read_local(path: str, count: int) -> bytes:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
-        if error.errno in (errno.ELOOP, errno.ENXIO):  # a link, a socket
+        # A link, a socket, a file where a folder should be.
+        if error.errno in (errno.ELOOP, errno.ENXIO, errno.ENOTDIR):
             raise FileNotFoundError(path) from error
         raise
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):

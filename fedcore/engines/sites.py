@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -23,7 +24,8 @@ from fedcore.sites.wire_tensors import Template, template_of
 from fedcore.store import Store
 
 # Looking for answers: often while they come, seldom while sites train.
-FIRST_PAUSE, LONGEST_PAUSE, GROWTH = 0.02, 0.5, 1.5
+FIRST_PAUSE, LONGEST_PAUSE, GROWTH = 0.05, 0.5, 1.5
+AT_ONCE = 8  # requests to the mailbox; of updates one is in memory at a time
 KEPT_LATE = 3  # rounds of a site that are waited for after their time
 KEPT_MODELS = 3  # that of the round, the one before for who is late, the one after for evaluation
 
@@ -80,29 +82,34 @@ class SitesEngine:
     _silent: set[str] = field(default_factory=set)
     _unanswered: dict[str, list[ClientJob]] = field(default_factory=dict)
     _came_late: set[str] = field(default_factory=set)
+    _litter: list[str] = field(default_factory=list)
 
     def run(self, jobs: Iterable[ClientJob]) -> Iterator[tuple[ClientJob, ClientOutcome]]:
         """(job, outcome) in completion order; who does not answer in time is absent."""
-        waiting: list[ClientJob] = []
-        done = 0
+        waiting, known = list[ClientJob](), list[tuple[ClientJob, ClientOutcome]]()
         self._came_late.clear()
         for job in jobs:
             if before := remembered(job, self.store):
-                done += 1
-                yield job, before
+                known.append((job, before))
             elif (why := self._why_not(job.client)) is not None:
-                yield job, why(job)
+                known.append((job, why(job)))
             else:
-                self._announce(job)
                 waiting.append(job)
+        with ThreadPoolExecutor(AT_ONCE, "mailbox") as pool:
+            self._announce_all(waiting, pool)
+            yield from known
+            yield from self._answers(waiting, sum(isinstance(one, Done) for _, one in known), pool)
+
+    def _answers(
+        self, waiting: list[ClientJob], done: int, pool: Executor
+    ) -> Iterator[tuple[ClientJob, ClientOutcome]]:
         started, last, pause, told = time.monotonic(), 0.0, FIRST_PAUSE, False
         while waiting:
-            heard = [
-                (job, outcome)
-                for job in waiting
-                if (outcome := self._hear(job) or self._hear_late(job))
-            ]
-            for job, outcome in heard:
+            heard = False
+            for job, answer in zip(list(waiting), pool.map(self._look, waiting), strict=True):
+                if (outcome := self._hear(job, answer) or self._hear_late(job)) is None:
+                    continue
+                heard = True
                 waiting.remove(job)
                 done += isinstance(outcome, Done)
                 yield job, outcome
@@ -153,15 +160,28 @@ class SitesEngine:
             return lambda job: Refused(client, job.key, "quarantined")
         return None
 
-    def _announce(self, job: ClientJob) -> None:
-        lane = self.sites[job.client]
-        self._leave_model(lane, job.base)
+    def _announce_all(self, jobs: Sequence[ClientJob], pool: Executor) -> None:
+        """Announces jobs, those of one site in their order; then cleans up, while sites work."""
+        of_site: dict[str, list[ClientJob]] = {}
+        for job in jobs:
+            self._leave_model(self.sites[job.client], job.base)
+            of_site.setdefault(job.client, []).append(job)
+        list(pool.map(self._announce, of_site.values()))
+        if jobs:
+            self.sites[jobs[0].client].mailbox.remove(*self._litter)
+            self._litter.clear()
+
+    def _announce(self, jobs: Sequence[ClientJob]) -> None:
+        for job in jobs:
+            self.sites[job.client].announce(self._announcement(job))
+
+    def _announcement(self, job: ClientJob) -> Announcement:
         evaluates = job.kind is JobKind.EVALUATE
         split = self.splits[job.client][job.data.digest] if evaluates else ""
         ask = Ask.EVALUATE if evaluates else Ask.TRAIN
         base = Ref(job.base.digest, job.base.size, "model")
         attempt = self._attempts.get(job.key, 0)
-        lane.announce(Announcement(ask, job.round, job.key, base, split, attempt=attempt))
+        return Announcement(ask, job.round, job.key, base, split, attempt=attempt)
 
     def _leave_model(self, lane: Correspondence, base: Ref) -> None:
         """Leaves the model for all sites, and takes away those that nobody is to start from."""
@@ -170,16 +190,23 @@ class SitesEngine:
         lane.mailbox.post_blob(models(lane.run), self.store.get(base), "model")
         self._models.append(base.digest)
         while len(self._models) > KEPT_MODELS:
-            lane.mailbox.remove(f"{models(lane.run)}/{self._models.pop(0)}")
+            self._litter.append(f"{models(lane.run)}/{self._models.pop(0)}")
 
-    def _hear(self, job: ClientJob) -> ClientOutcome | None:
+    def _look(self, job: ClientJob) -> bytes | Refusal | None:
+        """What lies where the answer to a job is to be."""
+        try:
+            return self.sites[job.client].answer(job.key, self._attempts.get(job.key, 0))
+        except Refusal as refusal:
+            return refusal
+
+    def _hear(self, job: ClientJob, answer: bytes | Refusal | None) -> ClientOutcome | None:
         """What becomes of a job; None: nothing was said, or it is asked again."""
-        heard, attempt = self._read(job), self._attempts.get(job.key, 0)
+        heard, attempt = self._read(job, answer), self._attempts.get(job.key, 0)
         if heard is None or isinstance(heard, Refused):
             return heard
         if isinstance(heard.outcome, Failed) and attempt < self.patience.retries:
             self._attempts[job.key] = attempt + 1
-            self._announce(job)
+            self._announce([job])
             return None
         self._keep(self.sites[job.client], heard)
         return heard.outcome
@@ -191,7 +218,7 @@ class SitesEngine:
         """
         lane, open_ = self.sites[job.client], self._unanswered.get(job.client, [])
         for earlier in [one for one in open_ if one.round < job.round]:
-            if (heard := self._read(earlier)) is None:
+            if (heard := self._read(earlier, self._look(earlier))) is None:
                 continue
             open_.remove(earlier)
             lane.take_out(earlier.key, self._attempts.get(earlier.key, 0))
@@ -202,7 +229,7 @@ class SitesEngine:
                 self._remember(job)  # which the site may answer yet
                 return _stale(heard.outcome, job.round - earlier.round)
             if heard.sealed:
-                lane.discard(heard.sealed)
+                self._litter.append(lane.place_of(heard.sealed))
             self._came_late.add(job.client)
             self.refused(job.client, Refusal(Reason.LATE, "round"), earlier)
             self.say(f"site {job.client}: its update of round {earlier.round} came late; refused")
@@ -213,13 +240,14 @@ class SitesEngine:
             open_ = self._unanswered.setdefault(job.client, [])
             open_[:] = [*open_, job][-KEPT_LATE:]
 
-    def _read(self, job: ClientJob) -> Admitted | Refused | None:
+    def _read(self, job: ClientJob, answer: bytes | Refusal | None) -> Admitted | Refused | None:
         """The answer to a job through the boundary; None: there is none yet."""
         lane, attempt = self.sites[job.client], self._attempts.get(job.key, 0)
+        if answer is None:
+            return None
         try:
-            data = lane.answer(job.key, attempt)
-            if data is None:
-                return None
+            if isinstance(answer, Refusal):
+                raise answer
             expected = Expected(
                 lane.run,
                 job,
@@ -228,7 +256,7 @@ class SitesEngine:
                 self.most_norm,
                 attempt,
             )
-            admitted = admit(data, lane.fetch, expected, lane.site.identity, lane.coordinator)
+            admitted = admit(answer, lane.fetch, expected, lane.site.identity, lane.coordinator)
         except Refusal as refusal:
             if refusal.reason is Reason.MISSING_BLOB:
                 return None  # on a store without order the envelope may be there first
@@ -245,7 +273,7 @@ class SitesEngine:
         if isinstance(admitted.outcome, Done):
             memo.remember(self.store, admitted.outcome)
         if admitted.sealed:
-            lane.discard(admitted.sealed)
+            self._litter.append(lane.place_of(admitted.sealed))
 
     def _template(self, job: ClientJob) -> Template:
         if job.kind is JobKind.EVALUATE:

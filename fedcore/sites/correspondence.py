@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass, field
 
 from fedcore.refs import Ref
@@ -51,10 +52,9 @@ class Correspondence:
         ).signed_by(self.coordinator)
         if len(data) > MOST_BYTES:
             raise ValueError(f"an announcement of {len(data)} bytes; at most {MOST_BYTES} travel.")
-        while True:
-            self.announced += 1
-            if self.mailbox.post(self.lane.announcement(self.announced), data):
-                break
+        while not self.mailbox.post(self.lane.announcement(self.announced + 1), data):
+            self.announced = max(self.announced + 1, self._last())
+        self.announced += 1
         self._asked.add(asked)
 
     def answer(self, key: str, attempt: int = 0) -> bytes | None:
@@ -73,9 +73,21 @@ class Correspondence:
         """
         return self.mailbox.read_blob(self.lane.outbox, ref)
 
-    def discard(self, ref: Ref) -> None:
-        """Removes a blob of the site's that was taken over."""
-        self.mailbox.remove(f"{self.lane.outbox}/{ref.digest}")
+    def place_of(self, ref: Ref) -> str:
+        """Name of a blob that the site left."""
+        return f"{self.lane.outbox}/{ref.digest}"
+
+    def _last(self) -> int:
+        """Number of the last announcement that is there, by few looks: there is none missing
+        before it."""
+
+        def is_free(number: int) -> bool:
+            return not self.mailbox.holds(self.lane.announcement(number))
+
+        free = 1
+        while not is_free(free):
+            free *= 2
+        return bisect_left(range(1, free), True, lo=free // 2, key=is_free)
 
     def take_out(self, key: str, attempt: int = 0) -> None:
         """Removes the answer to what was asked under the key."""

@@ -23,7 +23,7 @@ from hashlib import sha256
 from typing import TypeVar
 
 from fedcore.digests import digest_bytes
-from fedcore.object_store import NameDenied, StoreUnreachable
+from fedcore.object_store import StoreUnreachable
 from fedcore.refs import Ref
 from fedcore.sites.identity import Identity, PublicIdentity
 from fedcore.sites.refusal import Reason, Refusal
@@ -50,7 +50,9 @@ class Mailbox:
     patience: float = 600.0
 
     def post(self, name: str, data: bytes) -> bool:
-        """Writes once; False when the name is taken already (by ourselves, before a restart).
+        """Writes once; False when the name is taken by other bytes (of ours, before a restart).
+
+        The same bytes are our own: the write was repeated because its reply was lost.
 
         Raises:
           StoreUnreachable: the place has not answered for so long as ``patience`` says.
@@ -60,7 +62,7 @@ class Mailbox:
         try:
             self._surely(lambda: self.place.write(name, data, exclusive=True))
         except AlreadyExists:
-            return False
+            return self._reads(name, data)
         return True
 
     def read(self, name: str, most_bytes: int) -> bytes | None:
@@ -76,7 +78,7 @@ class Mailbox:
         except StoreUnreachable as error:
             LOG.warning("%s", error)
             return None
-        except (FileNotFoundError, NameDenied):
+        except (FileNotFoundError, PermissionError):
             return None
         if data is None:
             return None
@@ -129,10 +131,17 @@ class Mailbox:
         """Whether there is something under a name."""
         return self._has(name) and self._surely(lambda: self.place.holds_name(name))
 
-    def remove(self, name: str) -> None:
-        """Removes what is under a name, if anything is."""
-        if self._has(name):
-            self._surely(lambda: self.place.remove(name))
+    def remove(self, *names: str) -> None:
+        """Removes what is under the names, where anything is."""
+        there = [name for name in names if self._has(name)]
+        if there:
+            self._surely(lambda: self.place.remove(*there))
+
+    def _reads(self, name: str, data: bytes) -> bool:
+        try:
+            return self.read(name, len(data)) == data
+        except Refusal:  # there is more
+            return False
 
     def _surely(self, does: Callable[[], T]) -> T:
         ends, pause = time.monotonic() + self.patience, FIRST_PAUSE

@@ -91,9 +91,9 @@ class Invitation:
         for lane in self.lanes.values():
             lane.announce(Announcement(Ask.CLOSE))
             lane.mailbox.clear(lane.lane.outbox)
+        for lane in {id(lane.mailbox): lane for lane in self.lanes.values()}.values():
             lane.mailbox.clear(models(lane.run))
-        for mailbox in {id(lane.mailbox): lane.mailbox for lane in self.lanes.values()}.values():
-            mailbox.expire(long_ago)
+            lane.mailbox.expire(long_ago)
 
 
 def begin_over_sites(

@@ -37,7 +37,7 @@ from fedcore.sites.workbench import CannotDo, Work, Workbench
 from fedcore.store import Store
 
 # An idle session looks often enough to begin within two seconds, and backs off to that.
-FIRST_PAUSE, LONGEST_PAUSE, GROWTH = 0.05, 1.0, 1.5
+FIRST_PAUSE, LONGEST_PAUSE, GROWTH = 0.1, 1.0, 1.5
 LOG = logging.getLogger("fedloom.site")  # for the people at the site; never sent anywhere
 
 

@@ -296,12 +296,12 @@ def test_a_late_update_is_taken_as_stale_by_the_round_that_waits(world):
     assert done.result.staleness == 1 and found["a"].result.staleness == 0
     assert world.store.get_arrays(done.result.delta)["w"][0, 0] == 7.0
     assert memo.recall(world.store, first["c"].key).result.staleness == 0  # as of its own round
-    assert world.left("c") == 0
     jobs_3 = world.jobs(3)
     for name in ("a", "b"):
         world.answers(jobs_3[name], 1)
     world.answers(jobs["c"], 2)  # what it made of the second comes in the third
     assert world.run(engine, jobs_3)["c"].result.staleness == 1
+    assert world.left("c") == 1  # the update of the second, until something is asked again
 
 
 def test_the_update_of_the_round_itself_goes_before_a_late_one(world):
@@ -324,11 +324,12 @@ def test_a_late_update_is_refused_told_and_taken_out(world):
     found = world.run(engine, jobs)
     assert found["c"] == Refused("c", jobs["c"].key, Reason.LATE)
     assert world.refusals == [("c", Reason.LATE)] and "round 1 came late" in world.told[-1]
-    assert world.left("c") == 0 and memo.recall(world.store, first["c"].key) is None
+    assert memo.recall(world.store, first["c"].key) is None
     jobs = world.jobs(3)
     for job in jobs.values():
         world.answers(job, 1)
     assert isinstance(world.run(engine, jobs)["c"], Done)  # no step towards quarantine
+    assert world.left("c") == 2  # answer and update of this round alone
 
 
 def test_a_site_that_was_late_is_done_where_it_answers_in_time_after_all(world):

@@ -28,6 +28,12 @@ def test_a_pipe_a_device_and_a_link_are_no_messages(mailbox, tmp_path):
     (run / "folder").mkdir()
     for name in ("pipe", "zeros", "link", "folder"):
         assert mailbox.read(f"from/ward/run/{name}", 9) is None
+        assert not mailbox.holds(f"from/ward/run/{name}")
+
+
+def test_nothing_lies_in_a_file_where_a_folder_should_be(mailbox, tmp_path):
+    (tmp_path / "mailbox" / "from" / "ward" / "run").write_bytes(b"x")
+    assert mailbox.read("from/ward/run/name", 9) is None and not mailbox.holds("from/ward/run/name")
 
 
 def test_a_folder_that_is_a_link_is_neither_read_nor_cleared(mailbox, tmp_path):
