@@ -48,6 +48,7 @@ def make_app(tokens: Tokens, limits: Limits, client: httpx.AsyncClient) -> Starl
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         async with client:
             yield
+        door.tell_all()
 
     rules = [Route(f"/api{path}", answering(rule), methods=[how]) for how, path, rule in ALLOWED]
     for route in rules:
@@ -80,6 +81,9 @@ def create_app() -> Starlette:
         base_url=os.environ["PREFECT_API_URL"],
         auth=httpx.BasicAuth(user, word) if word else None,
         timeout=limits.seconds,
+        # Prefect's server closes a connection that was idle for 5 s; a request that is on its way
+        # just then would be lost.
+        limits=httpx.Limits(max_connections=100, keepalive_expiry=2.0),
         trust_env=False,  # never through a proxy
     )
     return make_app(tokens, limits, client)
@@ -101,7 +105,9 @@ async def _answer(door: Door, api: Upstream, request: Request, rule: Rule | None
         answer = await rule(Call(site, dict(request.path_params), body, api))
     except Refused as error:
         door.count(site, error)
-        headers = {"Retry-After": "1"} if error.status in (429, 503) else None
+        headers = {"Retry-After": "1"} if error.status in (429, 503) else {}
+        if error.status == 408 or door.is_endless(request):
+            headers["Connection"] = "close"  # the rest of the body would be read, and thrown away
         return JSONResponse({"detail": error.reason}, error.status, headers=headers)
     if answer.status == 204:
         return Response(status_code=204)

@@ -74,3 +74,7 @@ class Bucket:
             self._left -= 1.0
             return 0.0
         return (1.0 - self._left) / self.per_second
+
+    def charge(self, count: float) -> None:
+        """Takes more than one, and goes into debt for it, but never for more than a burst."""
+        self._left = max(-float(self.burst), self._left - count)

@@ -17,7 +17,8 @@ def server_command(home: Path, port: int) -> tuple[str, ...]:
     """
     return (
         *(sys.executable, "-m", "uvicorn", "--factory", "deployments.gateway.app:create_app"),
-        *("--host", LOOPBACK, "--port", str(port), "--log-level", "warning", "--no-access-log"),
+        *("--host", LOOPBACK, "--port", str(port), "--no-access-log"),
+        *("--log-level", "error"),  # a warning for each request that is none would fill a disk
         *("--no-server-header", "--limit-concurrency", "2000", "--timeout-keep-alive", "60"),
         *("--ws-max-size", str(read_limits(home).most_bytes)),
         # A compressed message may be small and become large.

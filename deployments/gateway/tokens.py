@@ -8,7 +8,7 @@ import json
 import re
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from deployments.stack.credentials import refuse_readable, write_secret
@@ -29,10 +29,14 @@ class Tokens:
     """The tokens of one gateway.
 
     Attributes:
-      file: read anew whenever somebody calls, so that a revoked token ends at once.
+      file: looked at whenever somebody calls and read when it has changed, so that a revoked token
+        ends at once.
     """
 
     file: Path
+    _read: dict[tuple[int, ...], Mapping[str, str]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
 
     def issue(self, name: str) -> str:
         """A new token for a site, in place of the one that it had; it is kept nowhere.
@@ -80,6 +84,18 @@ class Tokens:
         Raises:
           StackError: the file is damaged or can be read by others.
         """
+        try:
+            now = self.file.stat()
+        except FileNotFoundError:
+            return {}
+        version = (now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns)
+        if version not in self._read:
+            hashes = self._hashes()
+            self._read.clear()
+            self._read[version] = hashes
+        return self._read[version]
+
+    def _hashes(self) -> Mapping[str, str]:
         refuse_readable(self.file)
         try:
             found = json.loads(self.file.read_text(encoding="utf-8"))

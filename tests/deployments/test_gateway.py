@@ -1,5 +1,6 @@
 """The gateway before a stub of Prefect's API that believes everything it hears."""
 
+import asyncio
 import base64
 import json
 import stat
@@ -10,6 +11,7 @@ from uuid import UUID
 import httpx
 import pytest
 from starlette.applications import Starlette
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.testclient import TestClient
@@ -18,9 +20,11 @@ from typer.testing import CliRunner
 
 from deployments.cli.gateway import app as gateway_commands
 from deployments.gateway.app import make_app
+from deployments.gateway.door import Door
 from deployments.gateway.limits import Bucket, Limits, read_limits
 from deployments.gateway.rules import ALLOWED
 from deployments.gateway.tokens import Tokens, tokens_file
+from deployments.gateway.upstream import Refused
 from deployments.stack.options import with_gateway
 from deployments.stack.services import services
 from deployments.stack.stack import Stack, StackError, read_stack, write_stack
@@ -387,6 +391,66 @@ def test_a_large_body_is_refused(tmp_path):
         assert one.client.post(path, content=b"x" * 1025).status_code == 413
         assert one.client.post(path, content=iter([b"x" * 600] * 3)).status_code == 413
         assert one.stub.heard == []
+
+
+def test_a_body_that_claims_too_much_is_not_waited_for(tmp_path):
+    with gateway(tmp_path, most_bytes=1024) as one:
+        path, long = f"/api{OWN_PATH}/set_state", {"Content-Length": "1025"}
+        for headers, status in ((long, 413), ({**long, "Authorization": "Bearer x"}, 401)):
+            answer = one.client.post(path, headers=headers, content=iter([]))
+            assert (answer.status_code, answer.headers["Connection"]) == (status, "close")
+        answer = one.client.post(path, headers={"Authorization": "Bearer x"}, content=iter([b"x"]))
+        assert (answer.status_code, answer.headers["Connection"]) == (
+            401,
+            "close",
+        )  # no end in sight
+        answer = one.client.post(path, headers={"Authorization": "Bearer x"}, content=b"x")
+        assert answer.status_code == 401 and "Connection" not in answer.headers
+
+
+def test_who_goes_before_the_body_came_is_counted(tmp_path):
+    async def run(door):
+        async def gone():
+            return {"type": "http.disconnect"}
+
+        with pytest.raises(Refused, match="gone before the body came"):
+            await door.body(Request({"type": "http", "headers": []}, gone))
+
+    asyncio.run(run(Door(Tokens(tmp_path / "none"), Limits())))
+
+
+def test_a_refusal_costs_as_much_as_ten_requests_and_no_more_than_a_burst(tmp_path):
+    with gateway(tmp_path, per_second=0.001, burst=25) as one:
+        sisters = [one.client.get(f"/api/flow_runs/{SISTER}").status_code for _ in range(4)]
+        assert sisters == [403, 403, 403, 429]
+        sister = {"Authorization": f"Bearer {one.words['sister']}"}
+        assert one.client.get("/api/health", headers=sister).status_code == 200
+    bucket = Bucket(per_second=1.0, burst=3, clock=lambda: 0.0)
+    for _ in range(9):
+        bucket.charge(2.0)
+    assert bucket.take() == 4.0  # seconds until the debt of 3 is paid and there is one
+
+
+def test_a_kind_of_refusal_is_told_once_a_minute_and_all_at_the_end(tmp_path, caplog, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("deployments.gateway.door.time.monotonic", lambda: now[0])
+    door = Door(Tokens(tmp_path / "none"), Limits())
+    for second in range(0, 130):
+        now[0] = 100.0 + second
+        for _ in range(10):
+            door.count("nobody", Refused(401, "no token of a site"))
+    assert [one.getMessage().split("(")[1] for one in caplog.records] == [
+        "1 times)",
+        "601 times)",
+        "1201 times)",
+    ]
+    door.count("own", Refused(403, "not on the list"))
+    caplog.clear()
+    door.tell_all()
+    assert [one.getMessage() for one in caplog.records] == [
+        "nobody: refused in all: no token of a site (1300 times)",
+        "own: refused in all: not on the list (1 times)",
+    ]
 
 
 def test_a_site_that_asks_too_much_waits_and_its_sister_does_not(tmp_path):
