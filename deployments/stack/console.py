@@ -17,9 +17,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import deployments.alert_block  # noqa: F401 - so that the server knows the class
 from deployments.stack.browser import CONTENT_SECURITY_POLICY
-from deployments.stack.busy_database import AsksAgain
 from deployments.stack.checked_schemas import remember_checked_schemas
 from deployments.stack.policy import use_policies
+from deployments.stack.sqlite_turns import use_turns_on_sqlite
 from deployments.stack.stack import PUBLIC_HOST
 
 # The name by which the server's own services call it, without any network: automations' actions.
@@ -46,9 +46,9 @@ class BrowserPolicy:
 def create_app() -> FastAPI:
     """The server, API and pages; uvicorn's factory."""
     remember_checked_schemas()
+    use_turns_on_sqlite()
     use_policies()
     app = create_prefect_app(final=True)
-    app.add_middleware(AsksAgain)
     app.add_middleware(BrowserPolicy)
     # A foreign name that resolves to loopback (DNS rebinding) is refused.
     # The name of a reverse proxy is not foreign.
