@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +16,7 @@ import numpy as np
 from fedcore.chain import RoundRecord
 from fedcore.config import make_config
 from fedcore.data.arrays import Arrays
+from fedcore.data.settings import DataSettings
 from fedcore.engines.sites import SitesEngine
 from fedcore.execute import execute
 from fedcore.numerics import code_digest
@@ -30,7 +31,17 @@ from fedcore.sites.session import Session, attend
 from fedcore.sites.status import resume
 from fedcore.store import Store
 
-ROWS, COLUMNS = 60, 4
+ROWS, COLUMNS, MOST_EXAMPLES = 60, 4, 10_000
+POLICY = f"""
+runs: ["*"]
+purposes: ["*"]
+jobs: [audit, prepare, train, evaluate]
+approval: {{kind: by_rule, code: ["{code_digest()}"]}}
+minimum_examples: 1
+minimum_group: 1
+rounds_per_day: 100000
+metrics: {{kind: exact}}
+"""
 DATA = Arrays(path="own.npz", task="binary", inputs="x", targets="y", split="split", owner="owner")
 
 
@@ -46,17 +57,7 @@ class Parties:
 
 def make_parties(folder: Path, url: str, names: Sequence[str]) -> Parties:
     """Sites with 60 rows of 4 numbers each, that answer whatever this code asks."""
-    policy = f"""
-runs: ["*"]
-purposes: ["*"]
-jobs: [audit, prepare, train, evaluate]
-approval: {{kind: by_rule, code: ["{code_digest()}"]}}
-minimum_examples: 1
-minimum_group: 1
-rounds_per_day: 100000
-metrics: {{kind: exact}}
-"""
-    coordinator, sites = Coordinator(folder / "coordinator"), {}
+    data = {}
     for number, name in enumerate(names):
         rng, rows = np.random.default_rng(number), folder / "rows" / name
         rows.mkdir(parents=True)
@@ -64,10 +65,29 @@ metrics: {{kind: exact}}
         y = (x[:, 0] + 0.3 * rng.normal(size=ROWS) > 0).astype(np.int64)
         split = np.resize(np.repeat(["train", "val", "test"], [6, 2, 2]), ROWS)
         np.savez(rows / "own.npz", x=x, y=y, split=split, owner=np.full(ROWS, name))
-        own = SiteSettings(name=name, data=DATA, folder=str(rows), mailbox=url)
+        data[name] = (DATA, rows)
+    return acquaint(folder, url, data)
+
+
+def acquaint(
+    folder: Path,
+    url: str,
+    data: Mapping[str, tuple[DataSettings, Path]],
+    policy: str = POLICY,
+) -> Parties:
+    """A coordinator and sites that know each other, each in a folder of its own.
+
+    Args:
+      url: of the mailbox.
+      data: site -> settings and folder of its rows.
+      policy: of every site.
+    """
+    coordinator, sites = Coordinator(folder / "coordinator"), {}
+    for name, (settings, rows) in data.items():
+        own = SiteSettings(name=name, data=settings, folder=str(rows), mailbox=url)
         site = make_site(folder / "sites" / name, own, policy)
         trust(site, coordinator.identity.public)
-        coordinator.registry.register(site.identity.public, most_examples=ROWS)
+        coordinator.registry.register(site.identity.public, most_examples=MOST_EXAMPLES)
         resume(site.status_file, site.log)
         sites[name] = site
     return Parties(coordinator, sites, Store(folder / "store"), Mailbox(Store(url)))

@@ -2,33 +2,17 @@
 
 import threading
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
+from benchmarks.mailbox_parties import POLICY, Parties, acquaint
 from fedcore.config import make_config
-from fedcore.numerics import code_digest
 from fedcore.rounds import run_rounds
 from fedcore.run import conclude
-from fedcore.sites.coordinator import Coordinator
-from fedcore.sites.folder import SiteFolder, SiteSettings, make_site, trust
-from fedcore.sites.mailbox import Mailbox
 from fedcore.sites.run import begin_over_sites, invite
 from fedcore.sites.session import attend
-from fedcore.sites.status import resume
-from fedcore.store import Store
 
-POLICY = f"""
-runs: ["*"]
-purposes: ["*"]
-jobs: [audit, prepare, train, evaluate]
-approval: {{kind: by_rule, code: ["{code_digest()}"]}}
-minimum_examples: 1
-minimum_group: 1
-rounds_per_day: 1000
-metrics: {{kind: exact}}
-"""
 ARRAYS = {"kind": "arrays", "path": "own.npz", "task": "binary", "inputs": "x", "targets": "y"}
 
 
@@ -47,14 +31,8 @@ def save(path, splits, owners=False):
     return path
 
 
-@dataclass(frozen=True)
-class World:
+class World(Parties):
     """All parties, in one folder."""
-
-    coordinator: Coordinator
-    sites: dict[str, SiteFolder]
-    store: Store
-    mailbox: Mailbox
 
     def config(self, **sections):
         engine = {"kind": "sites", "limit_seconds": 20, "join_seconds": 20, "deadline_seconds": 20}
@@ -81,23 +59,13 @@ class World:
 
 @pytest.fixture
 def make_world(tmp_path):
-    return lambda data, at=tmp_path, **changes: _world(at, data, **changes)
+    """Of site -> (settings of its data, folder)."""
 
+    def make(data, at=tmp_path, policy=POLICY, mailbox=None):
+        parties = acquaint(at, mailbox or str(at / "mailbox"), data, policy)
+        return World(**vars(parties))
 
-def _world(tmp_path, data, policy=POLICY, mailbox=None):
-    """``data``: site -> (settings of its data, folder)."""
-    where = mailbox or str(tmp_path / "mailbox")
-    coordinator = Coordinator(tmp_path / "coordinator")
-    sites = {}
-    for name, (settings, folder) in data.items():
-        own = SiteSettings(name=name, data=settings, folder=str(folder), mailbox=where)
-        site = make_site(tmp_path / "sites" / name, own, policy)
-        trust(site, coordinator.identity.public)
-        coordinator.registry.register(site.identity.public, most_examples=10_000)
-        resume(site.status_file, site.log)
-        sites[name] = site
-    store = Store(tmp_path / "store")
-    return World(coordinator, sites, store, Mailbox(Store(where)))
+    return make
 
 
 @pytest.fixture
