@@ -15,6 +15,7 @@ from fedcore.execute import remembered
 from fedcore.jobs import ClientJob, JobKind
 from fedcore.outcomes import Absent, ClientOutcome, ClientUpdate, Done, Failed, Refused
 from fedcore.refs import Ref
+from fedcore.report.words import duration, some
 from fedcore.sites.admit import Admitted, Expected, admit
 from fedcore.sites.announcement import Announcement, Ask
 from fedcore.sites.correspondence import Correspondence
@@ -25,6 +26,7 @@ from fedcore.store import Store
 
 # Looking for answers: often while they come, seldom while sites train.
 FIRST_PAUSE, LONGEST_PAUSE, GROWTH = 0.05, 0.5, 1.5
+FIRST_WORD = 15.0  # of who is waited for; each further one after twice the time
 AT_ONCE = 8  # requests to the mailbox; of updates one is in memory at a time
 KEPT_LATE = 3  # rounds of a site that are waited for after their time
 KEPT_MODELS = 3  # that of the round, the one before for who is late, the one after for evaluation
@@ -64,6 +66,7 @@ class SitesEngine:
       late: an update after its round is refused, or taken by the round that waits when it comes.
       quarantine: a site whose answers were refused so many times in a row is not asked any more.
       refused: called with site, refusal and job for each refusal at the boundary.
+      asked: called with the jobs that have been announced to their sites.
       say: tells the operator what is waited for.
     """
 
@@ -75,6 +78,7 @@ class SitesEngine:
     late: Literal["refuse", "stale"] = "refuse"
     quarantine: int = 3
     refused: Callable[[str, Refusal, ClientJob], None] = lambda site, refusal, job: None
+    asked: Callable[[Sequence[ClientJob]], None] = lambda jobs: None
     say: Callable[[str], None] = lambda message: None
     _models: list[str] = field(default_factory=list)
     _refused: dict[str, int] = field(default_factory=dict)
@@ -97,13 +101,14 @@ class SitesEngine:
                 waiting.append(job)
         with ThreadPoolExecutor(AT_ONCE, "mailbox") as pool:
             self._announce_all(waiting, pool)
+            self.asked(waiting)
             yield from known
             yield from self._answers(waiting, sum(isinstance(one, Done) for _, one in known), pool)
 
     def _answers(
         self, waiting: list[ClientJob], done: int, pool: Executor
     ) -> Iterator[tuple[ClientJob, ClientOutcome]]:
-        started, last, pause, told = time.monotonic(), 0.0, FIRST_PAUSE, False
+        started, last, pause, word = time.monotonic(), 0.0, FIRST_PAUSE, FIRST_WORD
         while waiting:
             heard = False
             for job, answer in zip(list(waiting), pool.map(self._look, waiting), strict=True):
@@ -118,9 +123,9 @@ class SitesEngine:
             left = self._until(waiting, done, last) - now
             if left <= 0:
                 break
-            if now > self.patience.deadline and not told:
-                told = True
-                self.say(self._still(waiting, done))
+            if waiting and now >= word:
+                word = 2 * now
+                self.say(self._still(waiting, done, left))
             pause = FIRST_PAUSE if heard else min(LONGEST_PAUSE, pause * GROWTH)
             if waiting:
                 time.sleep(min(pause * random.uniform(0.8, 1.2), left))
@@ -143,11 +148,12 @@ class SitesEngine:
             return min(patience.deadline, last + patience.grace)
         return patience.deadline
 
-    def _still(self, waiting: list[ClientJob], done: int) -> str:
-        sites = ", ".join(sorted(job.client for job in waiting))
+    def _still(self, waiting: list[ClientJob], done: int, left: float) -> str:
+        needed = self.patience.enough
         return (
-            f"round {waiting[0].round}: {done} sites have answered and {self.patience.enough} are "
-            f"needed; waiting for {sites}, {self.patience.limit:g} s at most."
+            f"round {waiting[0].round}: {done} sites have answered"
+            f"{f' and {needed} are needed' if done < needed else ''}; waiting for "
+            f"{some(job.client for job in waiting)}, {duration(left)} at most"
         )
 
     def _why_not(self, client: str) -> Callable[[ClientJob], ClientOutcome] | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 def size(num_bytes: float) -> str:
     """Bytes in the unit that fits.
@@ -29,3 +31,14 @@ def duration(seconds: float) -> str:
         if whole >= count:
             return f"{whole // count} {large} {whole % count // rest} {small}"
     return f"{whole // 60} min {whole % 60} s" if whole >= 60 else f"{whole} s"
+
+
+def some(names: Iterable[str], most: int = 8) -> str:
+    """Names in order, the first of them where there are many.
+
+    >>> some({"va", "hungary"}), some(map(str, range(12)), most=2)
+    ('hungary, va', '0, 1 and 10 more')
+    """
+    listed = sorted(names)
+    more = f" and {len(listed) - most} more" if len(listed) > most else ""
+    return ", ".join(listed[:most]) + more

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from fedcore.data.download import DataNotFound
 from fedcore.execute import MACHINE_TROUBLE, OtherCode
+from fedcore.sites.refusal import Reason
 from fedcore.store import BlobAltered, BlobMissing
 
 
@@ -39,13 +41,54 @@ class Code(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"
     MACHINE_TROUBLE = "machine_trouble"
     BLOB_MISSING = "blob_missing"
+    DATA_NOT_FOUND = "data_not_found"
     WORK_FAILED = "work_failed"
 
 
 # The site was willing and could not; all others are a no.
 FAILURES = frozenset(
-    {Code.OUT_OF_MEMORY, Code.MACHINE_TROUBLE, Code.BLOB_MISSING, Code.BAD_MODEL, Code.WORK_FAILED}
+    {
+        Code.OUT_OF_MEMORY,
+        Code.MACHINE_TROUBLE,
+        Code.BLOB_MISSING,
+        Code.BAD_MODEL,
+        Code.DATA_NOT_FOUND,
+        Code.WORK_FAILED,
+    }
 )
+
+WORDS = {
+    Code.SITE_PAUSED: "it is paused by its administrator",
+    Code.RUN_WITHDRAWN: "its administrator has withdrawn it from this run",
+    Code.RUN_NOT_ALLOWED: "its policy does not allow this run",
+    Code.PURPOSE_NOT_ALLOWED: "its policy does not allow runs of this name",
+    Code.JOB_NOT_ALLOWED: "its policy does not allow this kind of work",
+    Code.NOT_APPROVED: "its administrator has not approved this run yet",
+    Code.TOO_FEW_EXAMPLES: "it has fewer rows than its policy wants for that",
+    Code.GROUP_TOO_SMALL: "a group of its rows is smaller than its policy lets be told",
+    Code.METRICS_WITHHELD: "its policy lets no scores out",
+    Code.METRIC_NOT_ALLOWED: "its policy does not let one of the scores out",
+    Code.STATISTIC_NOT_ALLOWED: "its policy does not let one of the statistics out",
+    Code.TOO_MANY_ROUNDS: "it has answered as many rounds today as its policy allows",
+    Code.TOO_MANY_ANSWERS: "it has answered this as often as its policy allows",
+    Code.TOO_LARGE: "the answer is larger than its policy lets out",
+    Code.WRONG_KIND: "its gate found the answer to be of another kind than was asked for",
+    Code.NOT_DELTA_SHAPED: "its gate found an update that has not the model's form",
+    Code.NOT_A_DESCRIPTION: "its gate found more than a description of data",
+    Code.NOT_FINITE: "its training gave numbers that are not finite",
+    Code.RELEASED_BEFORE: "it has answered this before, otherwise",
+    Code.SITE_NOT_READY: "its policy, status or log cannot be read",
+    Code.OTHER_CODE: "another release of Fedloom is installed there than here",
+    Code.OTHER_JOB: "what was asked is not of the plan that it knows",
+    Code.BAD_MODEL: "the model that it got cannot be read",
+    Code.BAD_REQUEST: "what was asked cannot be read",
+    Code.OUT_OF_MEMORY: "it ran out of memory",
+    Code.MACHINE_TROUBLE: "its disk is full, or its machine has other trouble",
+    Code.BLOB_MISSING: "something that it needs is missing in its store",
+    Code.DATA_NOT_FOUND: "its data are not where its settings say",
+    Code.WORK_FAILED: "its work failed; why is in its worker's log",
+}
+"""Each code for the coordinator's operator, as what follows "site north: "."""
 
 
 def code_of(error: BaseException) -> Code:
@@ -62,4 +105,18 @@ def code_of(error: BaseException) -> Code:
         return Code.MACHINE_TROUBLE
     if isinstance(error, BlobMissing | BlobAltered):
         return Code.BLOB_MISSING
+    if isinstance(error, DataNotFound):
+        return Code.DATA_NOT_FOUND
     return Code.WORK_FAILED
+
+
+def in_words(code: str) -> str:
+    """What an operator reads of a code, or of why an answer was refused here.
+
+    >>> in_words("not_approved")
+    'its administrator has not approved this run yet (not_approved)'
+    >>> in_words(Reason.TOO_LARGE)
+    'what it sent was refused (too_large)'
+    """
+    known = code in set(Code) and not isinstance(code, Reason)
+    return f"{WORDS[Code(code)] if known else 'what it sent was refused'} ({code})"

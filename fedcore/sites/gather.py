@@ -12,9 +12,10 @@ from fedcore.audit.report import AuditReport
 from fedcore.config import RunConfig
 from fedcore.numerics import code_digest
 from fedcore.plan import RunPlan
+from fedcore.report.words import duration, some
 from fedcore.sites.admit import Told, admit_facts
 from fedcore.sites.announcement import Announcement, Ask
-from fedcore.sites.codes import Code
+from fedcore.sites.codes import Code, in_words
 from fedcore.sites.correspondence import Correspondence
 from fedcore.sites.description import Description, read_description
 from fedcore.sites.inquiry import Preparation
@@ -30,6 +31,7 @@ T = TypeVar("T")
 FIRST_PAUSE, LONGEST_PAUSE, GROWTH = 0.05, 1.0, 1.5
 # A site that says no is asked again: its administrator may be looking at it.
 ASKED_AGAIN = 5.0
+FIRST_WORD = 15.0  # of who is waited for; each further one after twice the time
 ASKED_AGAIN_AT_MOST = 60.0
 # A run need not have a table: a no that no administrator is about to change is an answer.
 NO_TABLE = frozenset(
@@ -155,7 +157,8 @@ class Gathering:
         for site, one in said.items():
             self.lanes[site].announce(one)
         started, pause, enough = time.monotonic(), FIRST_PAUSE, min(self.waiting.enough, len(said))
-        self.say(f"asking {len(said)} sites to {_WHAT[next(iter(said.values())).ask]}")
+        what, word = _WHAT[next(iter(said.values())).ask], FIRST_WORD
+        self.say(f"asking {len(said)} sites to {what}")
         while open_:
             now, heard = time.monotonic() - started, False
             for site in sorted(open_):
@@ -170,7 +173,7 @@ class Gathering:
                 if told is not None:
                     if words.get(site) != told.code:
                         words[site] = told.code
-                        self.say(f"site {site} says {told.code}; it is asked again")
+                        self.say(f"site {site}: {in_words(told.code)}; it is asked again")
                     attempt = open_[site].attempt
                     due[site] = now + min(ASKED_AGAIN * 2**attempt, ASKED_AGAIN_AT_MOST)
                 elif site in due and now >= due[site]:
@@ -180,12 +183,19 @@ class Gathering:
             ends = self.waiting.join if len(answers) >= enough else self.waiting.limit
             if not open_ or now >= ends:
                 break
+            if now >= word:
+                word = 2 * now
+                self.say(
+                    f"{len(answers)} of {len(said)} sites have answered; waiting for {some(open_)} "
+                    f"to {what}, {duration(ends - now)} at most"
+                )
             pause = FIRST_PAUSE if heard else min(LONGEST_PAUSE, pause * GROWTH)
             time.sleep(pause * random.uniform(0.8, 1.2))
         if len(answers) < enough:
             raise TooFewSites(_too_few(said, answers, words, enough, self.waiting.limit))
         for site in sorted(open_):
-            self.say(f"site {site} does not take part: {words.get(site, 'no answer')}")
+            self.say(f"site {site} does not take part: {_why(words, site)}")
+        self.say(f"{len(answers)} of {len(said)} sites have answered")
         return answers
 
     def _hear(self, site: str, said: Announcement) -> Told | None:
@@ -232,9 +242,13 @@ def _too_few(
     enough: int,
     limit: float,
 ) -> str:
-    silent = [f"{site}: {words.get(site, 'no answer')}" for site in said if site not in answers]
+    silent = [f"{site}: {_why(words, site)}" for site in said if site not in answers]
     return (
         f"{len(answers)} of {len(said)} sites take part after {limit:g} s, and {enough} are needed "
         f"({'; '.join(sorted(silent))}). See that `fedloom site serve` runs there and that its "
         "administrator has approved the run; then retry."
     )
+
+
+def _why(words: Mapping[str, str], site: str) -> str:
+    return in_words(words[site]) if site in words else "no answer"
