@@ -88,18 +88,18 @@ def show_plan(plan: RunPlan, chain: Chain) -> None:
         f"{more} more clients." if more else "",
         image("Samples by client and class", _picture(chain)),
     ]
-    _markdown("plan", "\n\n".join(parts), "What will run, on how many samples where")
+    show_markdown("plan", "\n\n".join(parts), "What will run, on how many samples where")
 
 
 def show_round(record: RoundRecord, rounds: int) -> None:
     """One round: a row per client."""
     title = f"Round {record.round} of {rounds}"
-    _markdown(f"round-{record.round:03d}", round_table(record.to_json()), title)
+    show_markdown(f"round-{record.round:03d}", round_table(record.to_json()), title)
 
 
 def show_report(markdown: str, links: dict[str, str]) -> None:
     """The final report with its pictures, and links to where the model version is reviewed."""
-    _markdown("report", markdown, "How the run went")
+    show_markdown("report", markdown, "How the run went")
     for text, link in links.items():
         key = "".join(c if c.isalnum() else "-" for c in text.lower())
         create_link_artifact(link=link, link_text=text, key=key, description=f"{text} in MLflow")
@@ -114,5 +114,6 @@ def _picture(chain: Chain) -> bytes:
     return chain.store.get(Ref(**chain.annotation("partition")["picture"]))
 
 
-def _markdown(key: str, markdown: str, description: str) -> None:
+def show_markdown(key: str, markdown: str, description: str) -> None:
+    """An artifact of the flow run."""
     create_markdown_artifact(markdown, key=key, description=description)

@@ -35,7 +35,7 @@ ENDED = {"CANCELLING": "cancelled"}
 
 @contextmanager
 def telling(flow_run_id: str, rounds: int, chain: str) -> Iterator[Emit]:
-    """The sink of a flow run's body; ``chain`` is the run whose rounds it commits.
+    """The sink of a flow run's body; ``chain`` is the run whose rounds it commits, if any.
 
     Tells by itself that the run was requested, goes on, is paused, or met an error. How it ended is
     told by :func:`tell_end`, which knows the state.
@@ -117,7 +117,7 @@ def to_prefect() -> Callable[[Event], None]:
 
 def console_progress(rounds: int) -> Callable[[Event], None]:
     """Moves a progress bar in the operator's console and logs each round's scores."""
-    artifact: Any = create_progress_artifact(
+    artifact: Any = rounds and create_progress_artifact(
         progress=0.0, key="progress", description=f"{rounds} rounds"
     )
     logger = get_run_logger()

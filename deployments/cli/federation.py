@@ -143,7 +143,7 @@ def policy_text() -> str:
     return (
         "# The example's policy: fedloom site init writes one with every choice explained.\n"
         f'runs: ["*"]\npurposes: [{PURPOSE}]\n'
-        "jobs: [audit, prepare, train, evaluate]\n"
+        "jobs: [audit, prepare, train, evaluate, statistics]\n"
         f"approval: {{kind: by_rule, code: [{code_digest()}]}}\n"
         "minimum_examples: 10\n"
         "# Switzerland has one healthy patient among its training rows: counts of one leave here,\n"
@@ -151,4 +151,5 @@ def policy_text() -> str:
         "minimum_group: 1\n"
         "rounds_per_day: 10000\n"
         "metrics: {kind: rounded, decimals: 4}\n"
+        'statistics: ["*"]\n'
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deployments.cli import sites_log
+from deployments.cli import sites_log, sites_statistics
 from deployments.cli.command import Command
 from deployments.cli.fingerprint import Fingerprint, read_public, require_compared, show_public
 from deployments.cli.screen import fail, out, reasons_for
@@ -20,6 +20,7 @@ app = typer.Typer(
     help="The coordinator's side of a federation: its identity, and the sites that it knows.",
 )
 app.add_typer(sites_log.app, name="log")
+app.command("statistics", cls=Command)(sites_statistics.statistics)
 File = Annotated[Path, typer.Argument(help="Public identity that the site sent (`public.json`).")]
 
 

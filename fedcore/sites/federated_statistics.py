@@ -71,16 +71,19 @@ class FederatedStatistics:
         return asdict(self)
 
     def to_markdown(self) -> str:
-        """A table, one line for each column and label, and who is left out."""
+        """A table, one line for each column and label: also at which sites a group is too small to
+        be told of, and who is left out."""
         shares = sorted({one.share for row in self.columns for one in row.quantiles})
         header = ["column", "label", "sites", "rows", "missing", "mean", "deviation"]
         rows = [
             [row.column, row.label or "all", len(row.sites), row.count, row.missing]
             + [row.mean, None if row.variance is None else math.sqrt(row.variance)]
             + [_words({one.share: one for one in row.quantiles}.get(share)) for share in shares]
+            + [", ".join(row.silent) or None]
             for row in self.columns
         ]
-        lines = [markdown_table([*header, *(f"{100 * share:g} %" for share in shares)], rows)]
+        header += [*(f"{100 * share:g} %" for share in shares), "too small at"]
+        lines = [markdown_table(header, rows)]
         lines += [f"Site {site} is left out: {code}." for site, code in self.left_out.items()]
         return "\n\n".join(lines)
 

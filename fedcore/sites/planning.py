@@ -43,7 +43,7 @@ def preparations(
       SitesDiffer, ValueError: as :func:`plan_of_sites`.
     """
     sites = in_order(descriptions)
-    _require_alike(sites)
+    require_alike(sites)
     scaling = _scaling(config, sites)
     asked = inquiries(config, [one.client for one in sites], salt, drop)
     return {site: Preparation(inquiry, scaling) for site, inquiry in asked.items()}
@@ -63,7 +63,7 @@ def plan_of_sites(config: RunConfig, descriptions: Sequence[Description], store:
       ValueError: settings that cannot work on these data, or samples that two sites still share.
     """
     sites = in_order(descriptions)
-    _require_alike(sites)
+    require_alike(sites)
     _check(config, sites)
     _, undone = shared_samples(sites, config.audit)
     if undone:
@@ -97,8 +97,12 @@ def plan_of_sites(config: RunConfig, descriptions: Sequence[Description], store:
     )
 
 
-def _require_alike(sites: Sequence[Description]) -> None:
-    """All sites describe the same inputs and targets; those of most sites are the measure."""
+def require_alike(sites: Sequence[Description]) -> None:
+    """All sites describe the same inputs and targets; those of most sites are the measure.
+
+    Raises:
+      SitesDiffer: one does not.
+    """
     for what, of in _SAME.items():
         said = [canonical_json(of(one)) for one in sites]
         usual = max(said, key=said.count)

@@ -18,8 +18,12 @@ from fedcore.sites.description import Description, describe
 from fedcore.sites.folder import SiteError, SiteFolder
 from fedcore.sites.holding import Shelf, prepare_data
 from fedcore.sites.inquiry import Inquiry
+from fedcore.sites.local_rows import local_rows
+from fedcore.sites.local_statistics import local_statistics
 from fedcore.sites.outgoing import Asked, Delta, Measured, Outgoing
 from fedcore.sites.planning import preparations
+from fedcore.sites.policy import Policy, PolicyError
+from fedcore.sites.statistics_question import StatisticsSettings
 from fedcore.store import Store
 
 NO_SALT = "0" * 64  # the coordinator draws a run's own; the names have the same size
@@ -28,14 +32,15 @@ NO_SALT = "0" * 64  # the coordinator draws a run's own; the names have the same
 def rehearse(
     site: SiteFolder, config: RunConfig, run: str, *, trains: bool = True
 ) -> Iterator[tuple[Asked, Outgoing]]:
-    """The description of the site's data, then one update and one evaluation of a run.
+    """The description of the site's data and the statistics that an operator may ask for, then one
+    update and one evaluation of a run.
 
     The site is taken for the only one, so that values differ from the run's, but not their names,
     forms and sizes. What was worked out is removed at the end.
 
     Args:
       run: id that the policy sees.
-      trains: False: the description only.
+      trains: False: the description and the statistics only.
 
     Raises:
       SiteError: training or evaluation failed on these rows.
@@ -50,6 +55,10 @@ def rehearse(
         return Asked(run, config.name, kind, round, key, config.digest, code_digest())
 
     yield asked("audit", 0, NO_SALT), description
+    wanted = StatisticsSettings().wanted([description])
+    rows = local_rows(dataset, settings.name, inquiry).partition.indices["train"][settings.name]
+    table = local_statistics(dataset, rows, wanted, least=_smallest_group(site))
+    yield asked("statistics", 0, NO_SALT), table
     if not trains:
         return
     how = preparations(config, [description], NO_SALT, {})[settings.name]
@@ -81,6 +90,13 @@ def rehearse(
                     Measured(measured.num_examples, measured.metrics),
                 )
                 return
+
+
+def _smallest_group(site: SiteFolder) -> int:
+    try:
+        return site.policy.minimum_group
+    except PolicyError:  # which the gate will say of all that would leave
+        return Policy().minimum_group
 
 
 def _plan(config: RunConfig, store: Store, one: Description, blobs: Mapping[str, Ref]) -> RunPlan:

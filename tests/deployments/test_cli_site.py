@@ -342,15 +342,16 @@ def test_a_changed_entry_is_found_and_what_stands_before_is_shown(site):
 
 @pytest.mark.slow
 def test_a_preview_tells_names_and_bytes_and_lets_out_nothing(site, tmp_path):
-    allow(site, OPEN + "minimum_group: 2")
+    allow(site, OPEN + 'minimum_group: 2\nstatistics: ["*"]')
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(RUN | {"data": {"kind": "digits"}}))
     before = {path.name for path in site.path.iterdir()}
     done = call("preview", "run.yaml")
     assert done.exit_code == 0, done.output
+    assert "statistics: " in done.output and "facts.variance" in done.output
     for told in ("audit: ", "facts.samples", "train: ", "delta.", "float32[1, 3]", "evaluate: "):
         assert told in done.output
     assert "first: metrics to 1 decimals" in done.output
-    assert done.output.count("It stays, as things are now (site_paused)") == 3
+    assert done.output.count("It stays, as things are now (site_paused)") == 4
     assert str(CANARY) not in done.output + done.stderr
     assert {path.name for path in site.path.iterdir()} - before == {"log.jsonl"}
     assert {one.action for one in site.log.entries()} == {"previewed"}

@@ -163,3 +163,24 @@ def test_a_log_that_was_changed_is_found_and_takes_no_more(send):
 def test_the_log_explains_itself():
     for command in ("show", "verify"):
         assert f"fedloom sites log {command}" in call("log", command, "--help").output
+
+
+def test_statistics_are_asked_of_sites_alone(tmp_path):
+    file = tmp_path / "here.yaml"
+    file.write_text("name: here\n")
+    done = call("statistics", file)
+    assert done.exit_code == 1 and "engine.kind='local': there are no sites" in done.stderr
+    assert call("statistics", tmp_path / "absent.yaml").exit_code == 1
+
+
+def test_the_parameters_of_statistics_are_those_of_its_flow():
+    import inspect
+
+    from deployments.cli.sites_statistics import parameters_of
+    from fedcore.config import make_config
+    from flows.federated_statistics import federated_statistics
+
+    config = make_config({"name": "one", "engine": {"kind": "sites", "sites": ["va"]}})
+    sent = parameters_of(config, {"bins": 3})
+    assert {*sent} == {*inspect.signature(federated_statistics.fn).parameters}
+    assert federated_statistics.validate_parameters(sent)["engine"] == config.engine

@@ -102,3 +102,18 @@ def test_a_value_out_of_bounds_is_refused_at_its_field(schema):
     (error,) = validate(values, schema)
     assert list(error.path) == ["strategy", "mu"]
     assert error.message == "-1 is less than the minimum of 0"
+
+
+def test_the_form_of_statistics_says_what_each_field_is():
+    from flows.federated_statistics import federated_statistics
+
+    schema = parameter_schema(federated_statistics).model_dump_for_openapi()
+    is_valid_schema(schema)
+    silent = [
+        place
+        for place, field in leaves(schema)
+        if not (field.get("title") and field.get("description")) and "$ref" not in field
+    ]
+    assert silent == [] and validate({}, schema) == []
+    (error,) = validate({"statistics": {"bins": 64}}, schema)
+    assert list(error.path) == ["statistics", "bins"]
