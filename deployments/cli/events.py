@@ -21,7 +21,7 @@ LINE = "{time}  {round:>5}  {type:<22}  {node:<14}  {status:<10}  {more}"
 
 
 def events(
-    run_id: Annotated[str, typer.Argument(metavar="RUN", help="Id of the run.")],
+    run_id: Annotated[str, typer.Argument(metavar="RUN", help="The whole id of the run.")],
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Go on with each new event until the run stops.")
     ] = False,
@@ -58,7 +58,7 @@ def events(
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
     if not count:
-        fail(f"the event log {log.where} has nothing of a run {run_id!r}.")
+        fail(f"the event log {log.where} has nothing of a run {run_id!r}. It wants the whole id.")
 
 
 def line(event: Event) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from deployments.cli.screen import fail, out
+from deployments.cli.screen import fail, out, reasons_for
 from deployments.cli.stack import ensure_up
 
 if TYPE_CHECKING:
@@ -29,8 +30,7 @@ PURPOSE = "heart-disease-sites"
 def up() -> None:
     """Start the stack and the four hospitals' workers; what is there already is kept.
 
-    Then `prefect deployment run train-federated/heart-disease-sites`, or the button in Prefect's
-    console.
+    It ends with the command that starts a run over them.
 
     Example: `fedloom federation up`
     """
@@ -40,10 +40,13 @@ def up() -> None:
     from deployments.stack.recovery import processes_of_runs
     from deployments.stack.stack import stack_home
     from deployments.stack.supervision import service_states
+    from fedcore.data.checksum import ChecksumMismatch
+    from fedcore.data.download import DataNotFound
     from fedcore.sites.folder import write_settings
 
     folder = stack_home() / "federation"
-    sites = [ensure_site(folder / name, name) for name in SITES]
+    with reasons_for(DataNotFound, ChecksumMismatch):
+        sites = [ensure_site(folder / name, name) for name in SITES]
     stack = ensure_up()
     if not stack.gateway_port:  # it was up before there was a token
         if processes_of_runs(stack.home):
@@ -58,13 +61,17 @@ def up() -> None:
     for site in sites:
         write_settings(site, site.settings.model_copy(update={"api": stack.gateway_url}))
     register(stack)
-    if service_states(folder):
-        down()
+    if service_states(folder):  # with what is installed now, and the data
+        keep.end(folder)
     keep.start(folder, sites)
     for site in sites:
         out.print(f"{site.settings.name}: worker started, folder {site.path}", soft_wrap=True)
     out.print(f"Prefect: {stack.prefect_ui_url}")
-    out.print(f"A run over the four: prefect deployment run {DEPLOYMENT}")
+    fedloom, prefect = (programs() / name for name in ("fedloom", "prefect"))
+    out.print("A run over the four:")
+    out.print(
+        f'eval "$({fedloom} stack env)" && {prefect} deployment run {DEPLOYMENT}', soft_wrap=True
+    )
 
 
 @app.command()
@@ -73,14 +80,15 @@ def down() -> None:
 
     Example: `fedloom federation down`
     """
+    from deployments.site import keep
     from deployments.stack.stack import stack_home
-    from deployments.stack.supervision import service_states, supervisor
+    from deployments.stack.supervision import service_states
 
     folder = stack_home() / "federation"
     if not service_states(folder):
         fail("No federation runs here; `fedloom federation up` starts one.")
-    supervisor(folder).shutdown()
-    out.print("The hospitals' workers end.")
+    keep.end(folder)
+    out.print("The hospitals' workers have ended.")
 
 
 @app.command()
@@ -100,7 +108,11 @@ def status() -> None:
 
 def ensure_site(path: Path, name: str) -> SiteFolder:
     """A hospital's folder with its own file alone; registered, trusted, with a token, and with a
-    policy that answers this example's runs by the program that is installed here."""
+    policy that answers this example's runs by the program that is installed here.
+
+    Raises:
+      DataNotFound, ChecksumMismatch: the hospital's file is not there and cannot be fetched.
+    """
     from deployments.gateway.tokens import Tokens, tokens_file
     from deployments.stack.credentials import write_secret
     from fedcore.data.heart import HOSPITALS, HeartDisease
@@ -122,6 +134,7 @@ def ensure_site(path: Path, name: str) -> SiteFolder:
     if found and (found / "heart" / file).exists() and not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(found / "heart" / file, target)
+    settings.data.load(path / "data")  # fetched where it is not there yet: now, not in a run
     site = SiteFolder(path)
     if not (path / "identity.json").exists():
         site = make_site(path, settings, policy_text())
@@ -134,6 +147,12 @@ def ensure_site(path: Path, name: str) -> SiteFolder:
     if name not in coordinator.registry.sites():
         coordinator.registry.register(site.identity.public, most_examples=1000)
     return site
+
+
+def programs() -> Path:
+    """Where the installed commands are, as one may write it here."""
+    folder = Path(sys.executable).parent
+    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
 
 
 def policy_text() -> str:

@@ -125,13 +125,23 @@ def demo() -> None:
 
 
 def follow(
-    run_id: Annotated[str, typer.Argument(metavar="RUN", help="Id of the flow run.")],
+    run: Annotated[
+        str, typer.Argument(metavar="RUN", help="Id of the run, its beginning, or a name.")
+    ],
 ) -> None:
     """Follow a run that was started elsewhere, in Prefect's console for example.
 
-    Example: `fedloom follow 1c0076ac-c10d-4f4f-bf8f-ef1f6d8e8124`
+    Example: `fedloom follow 1c0076ac`
     """
-    conclude(require_up(), run_id)
+    stack = for_prefect(require_up())  # before anything of Prefect is imported
+
+    from tasks import home
+    from tasks.runs import RunNotFound, find_run
+
+    with reasons_for(RunNotFound):
+        found = find_run(run, home.store())
+    flow_run = found.flow_run or fail(f"Prefect knows no run {found.id}.")
+    conclude(stack, str(flow_run.id))
 
 
 def deploy() -> None:

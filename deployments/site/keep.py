@@ -8,8 +8,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import psutil
+
 from deployments.stack.services import Service
-from deployments.stack.supervision import supervisor_config
+from deployments.stack.supervision import supervisor, supervisor_config
 from fedcore.sites.folder import SiteFolder
 
 # Of this machine a worker gets what a Python process needs, and where its data and caches are.
@@ -67,6 +69,18 @@ def start(folder: Path, sites: Sequence[SiteFolder]) -> None:
     )
     if done.returncode:
         raise RuntimeError(f"supervisord did not start: {(done.stdout + done.stderr).strip()}")
+
+
+def end(folder: Path) -> None:
+    """Ends supervisord of this folder and the workers, and waits until they are gone.
+
+    Raises:
+      psutil.TimeoutExpired: they are not, after a minute.
+    """
+    keeper = supervisor(folder)
+    process = psutil.Process(keeper.getPID())
+    keeper.shutdown()
+    process.wait(60)
 
 
 def serve(site: SiteFolder) -> None:

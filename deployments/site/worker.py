@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -274,6 +275,8 @@ def main() -> None:
     an API without tokens, in one process, where a simulation has more sites than processes."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    # It watches for a pause of the session's flow run; a site pauses by its own status.
+    logging.getLogger("prefect.FlowRunSuspendingObserver").setLevel(logging.CRITICAL)
     sites = [SiteFolder(Path(word)) for word in sys.argv[1:]]
     url, token = sites[0].settings.api, sites[0].token
     if not url:
@@ -281,6 +284,7 @@ def main() -> None:
     if len(sites) > 1 and any(site.token or site.settings.api != url for site in sites):
         raise SystemExit("Sites of one process share an API and have no token: one site, please.")
     os.environ.update(prefect_environment(sites[0], url, token))
+    import_module("flows.site_session")  # half a minute on a small machine: before, not in a run
     threads = [threading.Thread(target=_serve, args=(site, url, token)) for site in sites[1:]]
     for thread in threads:
         thread.daemon = True

@@ -42,7 +42,7 @@ def test_every_command_explains_itself(words):
         (["run"], "YAML file of a run."),
         (["validate"], "YAML file of a run."),
         (["init-config"], "YAML file to write"),
-        (["follow"], "Id of the flow run."),
+        (["follow"], "Id of the run, its beginning, or a name."),
         (["report"], "Id of a run"),
         (["promote"], "@challenger"),
     ],

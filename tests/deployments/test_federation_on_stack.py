@@ -10,7 +10,7 @@ import pytest
 from benchmarks.chaos.control import Control
 from deployments.registration import register
 from deployments.site import keep
-from deployments.stack.supervision import last_lines, service_states, supervisor
+from deployments.stack.supervision import last_lines, service_states
 from fedcore.chain import Chain
 from fedcore.config import make_config
 from fedcore.data.arrays import Arrays
@@ -93,9 +93,7 @@ def _federation(stack, tmp_path, url, tokens):
     register(stack)
     keep.start(tmp_path / "workers", sites)
     yield sites
-    supervisor(tmp_path / "workers").shutdown()
-    while service_states(tmp_path / "workers"):
-        time.sleep(0.1)
+    keep.end(tmp_path / "workers")
 
 
 @pytest.mark.stack

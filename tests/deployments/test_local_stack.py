@@ -84,7 +84,7 @@ def test_prefects_own_command_starts_a_deployment_from_any_folder(stack, tmp_pat
     (flow_run_id,) = [
         line.rpartition(" ")[2] for line in started.stdout.splitlines() if "UUID:" in line
     ]
-    followed = command(stack, "fedloom", "follow", flow_run_id, cwd=tmp_path)
+    followed = command(stack, "fedloom", "follow", flow_run_id[:8], cwd=tmp_path)
     assert followed.returncode == 0, followed.stdout + followed.stderr
     assert "digits fedavg seed 0" in followed.stdout and "test accuracy" in followed.stdout
 
