@@ -31,6 +31,7 @@ def start_flood(
 
 def flood(url: str, run: str, sites: list[str], seconds: float, rate: float) -> dict[str, Any]:
     """Writes ``rate`` bad submissions a second, or as many as the place takes."""
+    random.seed(0)
     fs, root = fsspec.core.url_to_fs(url)
     is_folder = "://" not in url
     write = _write_file if is_folder else fs.pipe_file

@@ -44,6 +44,15 @@ def spread(values: Sequence[float]) -> str:
     return f"{np.mean(values):.3f} ± {np.std(values, ddof=1):.3f}"
 
 
+def quartiles(values: Sequence[float]) -> list[float]:
+    """Lower quartile, median and upper quartile.
+
+    >>> quartiles([4.0, 1.0, 2.0, 3.0, 5.0])
+    [2.0, 3.0, 4.0]
+    """
+    return [float(one) for one in np.quantile(values, (0.25, 0.5, 0.75))]
+
+
 def write_report(folder: Path, name: str, title: str, body: Sequence[str], data: Any) -> None:
     """``folder/NAME.md`` and ``folder/NAME.json``; the markdown is printed too.
 
