@@ -2,7 +2,7 @@
 
 The promises, checked in ``tests/contracts/test_training_backends.py``: only trainable parameters
 change; the same arguments give the same bytes; a drift of zero changes nothing; what is not finite
-is refused, never returned.
+is refused, never returned. Private lessons: ``tests/contracts/test_private_training.py``.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from fedcore.task import Task
+    from fedcore.training.private.noisy_gradients import PrivateSteps
     from fedcore.training.samples import Samples
     from fedcore.training.settings import TrainingSettings
 
@@ -38,7 +39,8 @@ class TrainResult:
     Attributes:
       num_examples: samples the client trained on (each counted once).
       steps: optimizer steps.
-      metrics: ``loss``: mean training loss per sample seen, class weights included.
+      metrics: ``loss``: mean training loss per sample seen, class weights included. Empty for
+        private training, whose mechanism does not cover it.
     """
 
     num_examples: int
@@ -58,11 +60,14 @@ class Lesson:
       task: gives the loss.
       settings: of the backend.
       learning_rate: of this round.
-      batches: index tensors, one per batch, in order; each epoch covers every sample once.
+      batches: index tensors, one per batch, in order; each epoch covers every sample once. Of a
+        private lesson one per step, any number of samples each.
       augment: (inputs) -> inputs for training batches.
       drift: see :data:`Drift`, or None.
       class_weights: see :meth:`fedcore.task.Task.loss`, or None.
       device: ``cpu``, ``cuda`` or ``mps``.
+      private: the gradient of each step is then
+        :func:`fedcore.training.private.noisy_gradients.noisy_gradients`, or None.
     """
 
     model: nn.Module
@@ -77,13 +82,14 @@ class Lesson:
     drift: Drift | None
     class_weights: torch.Tensor | None
     device: str
+    private: PrivateSteps | None = None
 
 
 class Backend(Protocol):
     """Runs a lesson: changes the model's trainable parameters in place."""
 
-    def __call__(self, lesson: Lesson) -> tuple[int, float]:
-        """(optimizer steps, mean loss per sample seen).
+    def __call__(self, lesson: Lesson) -> tuple[int, float | None]:
+        """(optimizer steps, mean loss per sample seen; None of a private lesson).
 
         Raises:
           TrainingDiverged: a loss is not finite.

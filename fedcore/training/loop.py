@@ -9,11 +9,13 @@ import torch
 
 from fedcore.models.state import trainable_parameters
 from fedcore.training.contract import Drift, Lesson, TrainingDiverged
+from fedcore.training.loss import batch_loss
 from fedcore.training.optimizers import Step, adamw, sgd
+from fedcore.training.private.noisy_gradients import noisy_gradients
 from fedcore.training.settings import LoopSettings
 
 
-def run_loop(lesson: Lesson) -> tuple[int, float]:
+def run_loop(lesson: Lesson) -> tuple[int, float | None]:
     """One optimizer step per batch; a :class:`fedcore.training.contract.Backend`."""
     settings = lesson.settings
     if not isinstance(settings, LoopSettings):
@@ -21,19 +23,23 @@ def run_loop(lesson: Lesson) -> tuple[int, float]:
     parameters = trainable_parameters(lesson.model)
     anchor = {name: p.detach().clone() for name, p in parameters.items()} if lesson.drift else {}
     step = _optimizer(settings, lesson.learning_rate)
+    private_gradients = noisy_gradients(lesson) if lesson.private is not None else None
     total, seen = 0.0, 0
     for index, indices in enumerate(lesson.batches):
-        loss = batch_loss(lesson, lesson.samples.batch(indices), lesson.targets[indices])
-        value = loss.item()
-        if not math.isfinite(value):
-            raise TrainingDiverged(
-                f"the training loss is {value} at step {index + 1} of {len(lesson.batches)}; "
-                f"lower learning_rate={lesson.learning_rate:g} or set max_grad_norm."
-            )
-        total, seen = total + value * len(indices), seen + len(indices)
-        # A parameter that the network does not use has no gradient and keeps its value.
-        gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
-        used = {n: g for n, g in zip(parameters, gradients, strict=True) if g is not None}
+        if private_gradients is not None:
+            used = private_gradients(indices)
+        else:
+            loss = batch_loss(lesson, lesson.samples.batch(indices), lesson.targets[indices])
+            value = loss.item()
+            if not math.isfinite(value):
+                raise TrainingDiverged(
+                    f"the training loss is {value} at step {index + 1} of {len(lesson.batches)}; "
+                    f"lower learning_rate={lesson.learning_rate:g} or set max_grad_norm."
+                )
+            total, seen = total + value * len(indices), seen + len(indices)
+            # A parameter that the network does not use has no gradient and keeps its value.
+            gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+            used = {n: g for n, g in zip(parameters, gradients, strict=True) if g is not None}
         with torch.no_grad():
             if lesson.drift is not None:
                 add_drift(lesson.drift, used, parameters, anchor)
@@ -41,7 +47,7 @@ def run_loop(lesson: Lesson) -> tuple[int, float]:
             if settings.max_grad_norm is not None:
                 clip_gradients(grads, settings.max_grad_norm)
             step([parameters[name] for name in used], grads)
-    return len(lesson.batches), total / seen
+    return len(lesson.batches), None if private_gradients is not None else total / seen
 
 
 def _optimizer(settings: LoopSettings, learning_rate: float) -> Step:
@@ -52,17 +58,6 @@ def _optimizer(settings: LoopSettings, learning_rate: float) -> Step:
         momentum=settings.momentum,
         weight_decay=settings.weight_decay,
     )
-
-
-def batch_loss(lesson: Lesson, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Mean loss of a preprocessed training batch, augmented here, in the lesson's arithmetic."""
-    inputs = lesson.augment(inputs.to(lesson.device))
-    targets = targets.to(lesson.device)
-    if lesson.settings.dtype == "bfloat16":
-        with torch.autocast(lesson.device, dtype=torch.bfloat16):
-            logits = lesson.network(inputs)
-        return lesson.task.loss(logits.float(), targets, lesson.class_weights)
-    return lesson.task.loss(lesson.network(inputs), targets, lesson.class_weights)
 
 
 def add_drift(

@@ -19,6 +19,9 @@ from fedcore.training.class_weights import balanced_weights, label_counts
 from fedcore.training.contract import Backend, Drift, Lesson, TrainingDiverged, TrainResult
 from fedcore.training.features import backbone_features
 from fedcore.training.loop import run_loop
+from fedcore.training.private.example_noise import ExampleNoise
+from fedcore.training.private.noisy_gradients import private_steps
+from fedcore.training.private.refusals import require_private
 from fedcore.training.samples import Samples
 from fedcore.training.settings import LoopSettings, NoAugmentation, TrainingSettings
 from fedcore.training.threads import one_thread
@@ -39,6 +42,8 @@ def train(
     class_weights: np.ndarray | None = None,
     cache: Path | None = None,
     device: str = "cpu",
+    private: ExampleNoise | None = None,
+    key: bytes | None = None,
 ) -> TrainResult:
     """Train ``model`` in place on one client's samples; the caller takes ``after - anchor``.
 
@@ -57,12 +62,26 @@ def train(
         (:func:`fedcore.training.class_weights.balanced_weights`).
       cache: folder for features of frozen backbones; speed only.
       device: from :func:`fedcore.training.device.choose_device`.
+      private: train under example-level differential privacy: its steps and sampling instead of
+        the settings' epochs, steps and batch size, and no metrics.
+      key: 32 bytes of this job that only the client can compute; all that is random about private
+        training comes from it, nothing from ``seed``.
 
     Raises:
-      ValueError: no samples, unequal lengths, values that are not finite, wrong shapes.
+      ValueError: no samples, unequal lengths, values that are not finite, wrong shapes; see
+        :func:`fedcore.training.private.refusals.require_private`.
       TrainingDiverged: the loss or a parameter is not finite.
     """
     _check_samples(inputs, targets)
+    secret = None
+    if private is not None:
+        require_private(model, settings)
+        if key is None:
+            raise ValueError(
+                "private training needs the job's secret key; its noise must not be predictable."
+            )
+        secret = private_steps(private, key, len(inputs))
+        seed = secret.seed
     with one_thread(), seeded_globals(seed, "training", *names):
         model.to(device).train()
         keeps_features = isinstance(settings.augmentation, NoAugmentation)
@@ -77,27 +96,24 @@ def train(
             task=task,
             settings=settings,
             learning_rate=learning_rate,
-            batches=draw_batches(
-                stream(seed, "batches", *names),
-                num_examples=len(inputs),
-                batch_size=settings.batch_size,
-                epochs=settings.epochs,
-                steps=settings.steps,
-            ),
+            batches=secret.batches if secret else _batches(settings, len(inputs), seed, names),
             augment=augmenter(settings.augmentation, stream(seed, "augmentation", *names)),
             drift=drift,
             class_weights=_class_weights(task, settings, targets, class_weights, device),
             device=device,
+            private=secret,
         )
         steps, loss = _backend(settings)(lesson)
         model.eval()
     for name, parameter in trainable_parameters(model).items():
         if not torch.isfinite(parameter).all():
+            told = f" (mean loss {loss:g})" if loss is not None else ""
+            way = " or set max_grad_norm" if private is None else ""
             raise TrainingDiverged(
-                f"parameter {name!r} is not finite after {steps} steps (mean loss {loss:g}); "
-                f"lower learning_rate={learning_rate:g} or set max_grad_norm."
+                f"parameter {name!r} is not finite after {steps} steps{told}; "
+                f"lower learning_rate={learning_rate:g}{way}."
             )
-    return TrainResult(len(inputs), steps, {"loss": loss})
+    return TrainResult(len(inputs), steps, {} if loss is None else {"loss": loss})
 
 
 def predict(
@@ -132,6 +148,18 @@ def predict(
         ]
     model.train(was_training)
     return np.concatenate(parts)
+
+
+def _batches(
+    settings: TrainingSettings, num_examples: int, seed: int, names: tuple[str | int, ...]
+) -> tuple[torch.Tensor, ...]:
+    return draw_batches(
+        stream(seed, "batches", *names),
+        num_examples=num_examples,
+        batch_size=settings.batch_size,
+        epochs=settings.epochs,
+        steps=settings.steps,
+    )
 
 
 def _backend(settings: TrainingSettings) -> Backend:

@@ -16,7 +16,9 @@ from fedcore.data.huggingface import to_huggingface
 from fedcore.models.quiet import quiet_transformers
 from fedcore.models.state import trainable_parameters
 from fedcore.training.contract import Lesson, TrainingDiverged
-from fedcore.training.loop import add_drift, batch_loss, clip_gradients
+from fedcore.training.loop import add_drift, clip_gradients
+from fedcore.training.loss import batch_loss
+from fedcore.training.private.noisy_gradients import noisy_gradients
 from fedcore.training.settings import TrainerSettings
 
 DECAYS = {
@@ -26,23 +28,25 @@ DECAYS = {
 }
 
 
-def run_trainer(lesson: Lesson) -> tuple[int, float]:
+def run_trainer(lesson: Lesson) -> tuple[int, float | None]:
     """AdamW with warm-up through the Trainer; a :class:`fedcore.training.contract.Backend`.
 
     Nothing is saved, logged or reported, and batches come in the lesson's own order. The Trainer
-    seeds the global generators anew; :func:`fedcore.training.train.train` restores them.
+    seeds the global generators anew; :func:`fedcore.training.train.train` restores them. A private
+    lesson has one step per batch, whatever ``accumulation``, and brings its own gradients.
     """
     settings = lesson.settings
     if not isinstance(settings, TrainerSettings):
         raise ValueError(
             f"the trainer backend takes kind='trainer' settings, not {settings.kind!r}."
         )
-    steps = math.ceil(len(lesson.batches) / settings.accumulation)
+    accumulation = settings.accumulation if lesson.private is None else 1
+    steps = math.ceil(len(lesson.batches) / accumulation)
     with tempfile.TemporaryDirectory(prefix="fedloom-trainer-") as folder, quiet_transformers():
         arguments = TrainingArguments(
             output_dir=folder,
             per_device_train_batch_size=settings.batch_size,
-            gradient_accumulation_steps=settings.accumulation,
+            gradient_accumulation_steps=accumulation,
             num_train_epochs=1,  # the lesson's batches, however many epochs they cover
             learning_rate=lesson.learning_rate,
             weight_decay=settings.weight_decay,
@@ -64,8 +68,11 @@ def run_trainer(lesson: Lesson) -> tuple[int, float]:
             disable_tqdm=True,
             log_level="error",
         )
-        trainer = _LessonTrainer(lesson, arguments)
+        kind = _LessonTrainer if lesson.private is None else _PrivateTrainer
+        trainer = kind(lesson, arguments)
         trainer.train()
+    if lesson.private is not None:
+        return trainer.state.global_step, None
     total = sum(loss * size for loss, size in trainer.losses)
     return trainer.state.global_step, total / sum(size for _, size in trainer.losses)
 
@@ -79,10 +86,14 @@ class _LessonTrainer(Trainer):
         super().__init__(
             model=lesson.network,
             args=arguments,
-            train_dataset=_dataset(lesson),
+            train_dataset=self.dataset(),
             callbacks=[_DriftAndClip(lesson)],
         )
         self.remove_callback(PrinterCallback)  # prints its timings even when nothing is logged
+
+    def dataset(self) -> Any:
+        """What the lesson's batches index."""
+        return _dataset(self.lesson)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         return DataLoader(
@@ -103,6 +114,33 @@ class _LessonTrainer(Trainer):
         return loss
 
 
+class _PrivateTrainer(_LessonTrainer):
+    """A Trainer whose steps take a lesson's Poisson batches and noisy gradients.
+
+    It reads the numbers of the batches alone: they have any size, none too, and the examples'
+    gradients are made by micro-batches. Schedule, optimizer and callbacks are the Trainer's.
+    """
+
+    def __init__(self, lesson: Lesson, arguments: TrainingArguments) -> None:
+        super().__init__(lesson, arguments)
+        self.gradients = noisy_gradients(lesson)
+
+    def dataset(self) -> Any:
+        return range(len(self.lesson.batches))
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        return DataLoader(
+            self.train_dataset, batch_size=1, collate_fn=lambda rows: {"batch": torch.tensor(rows)}
+        )
+
+    def training_step(self, model, inputs, num_items_in_batch=None):
+        model.train()
+        gradients = self.gradients(self.lesson.batches[int(inputs["batch"])])
+        for name, parameter in trainable_parameters(self.lesson.model).items():
+            parameter.grad = gradients[name]
+        return torch.zeros((), device=self.args.device)  # the loss is not told
+
+
 class _DriftAndClip(TrainerCallback):
     """Adds the drift to the accumulated gradients, then clips them, before each optimizer step."""
 
@@ -110,6 +148,10 @@ class _DriftAndClip(TrainerCallback):
         self.lesson = lesson
         self.parameters = trainable_parameters(lesson.model)
         self.anchor = {name: p.detach().clone() for name, p in self.parameters.items()}
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        if self.lesson.private is not None:  # the Trainer keeps 31 bits of the secret: guessable
+            torch.manual_seed(self.lesson.private.seed % 2**64)
 
     def on_pre_optimizer_step(self, args, state, control, **kwargs):
         used = {n: p.grad for n, p in self.parameters.items() if p.grad is not None}

@@ -1,0 +1,1 @@
+"""Training under example-level differential privacy (DP-SGD): coins, clipped sums, noise."""

@@ -1,0 +1,156 @@
+"""The sum of a batch's clipped gradients, each example's scaled down to a norm of its own.
+
+By layers: one pass forward and one back to the layers' outputs, from which the norms and then the
+weighted sums follow without any gradient of a weight (Bu et al., Differentially Private
+Optimization on Large Foundation Models at Small Cost, ICML 2023, section 3, "book-keeping"). One by
+one where the layers do not allow it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from fedcore.training.private.layers import Part, Rule, Sums, rule_for
+
+# (network, inputs, targets) -> sum of the examples' losses.
+Loss = Callable[[nn.Module, torch.Tensor, torch.Tensor], torch.Tensor]
+
+# (inputs (b, ...), targets (b, ...)) -> the sum of their clipped gradients.
+ClippedSum = Callable[[torch.Tensor, torch.Tensor], Sums]
+
+# What a norm in float32 may be too small by, relatively.
+MARGIN = 1e-5
+
+
+class NotByLayers(ValueError):
+    """This network's layers do not tell its examples' gradients."""
+
+
+def sum_by_layers(network: nn.Module, loss: Loss, clip_norm: float) -> ClippedSum:
+    """A batch to the sum over its examples of ``gradient * min(1, clip_norm / norm)``.
+
+    An example whose gradient is not finite counts as zero: to stop here would tell that there is
+    one. A parameter that the network did not use is not in the result.
+
+    Args:
+      network: treats its examples independently (:func:`fedcore.training.private.trial.by_layers`).
+      loss: of a batch, a sum over its examples.
+      clip_norm: L2 bound over all trainable parameters together.
+
+    Raises:
+      NotByLayers: a trainable parameter is in a layer without a rule or used twice.
+    """
+    rules = _rules(network)
+
+    def clipped_sum(inputs, targets):
+        with _watched(rules) as calls:
+            total = loss(network, inputs, targets)
+        calls = [call for call in calls if call.output.requires_grad]
+        outputs = [call.output for call in calls]
+        outer = torch.autograd.grad(total, outputs, allow_unused=True) if calls else []
+        with torch.no_grad():
+            parts = [
+                call.part(gradient, len(inputs))
+                for call, gradient in zip(calls, outer, strict=True)
+                if gradient is not None
+            ]
+            if not parts:
+                return {}
+            norms = sum((part.squares for part in parts[1:]), parts[0].squares).sqrt()
+            if math.isfinite(norms.max().item()):
+                factors = clip_factors(norms, clip_norm)
+                return {p: value for part in parts for p, value in part.weighted(factors).items()}
+            kept = norms.isfinite()
+        return clipped_sum(inputs[kept], targets[kept]) if kept.any() else {}
+
+    return clipped_sum
+
+
+def sum_one_by_one(network: nn.Module, loss: Loss, clip_norm: float) -> ClippedSum:
+    """As :func:`sum_by_layers`, for any network: each example alone, forward and back."""
+    parameters = [p for p in network.parameters() if p.requires_grad]
+
+    def clipped_sum(inputs, targets):
+        sums: Sums = {}
+        for one in torch.arange(len(inputs)).split(1):
+            gradients = torch.autograd.grad(
+                loss(network, inputs[one], targets[one]), parameters, allow_unused=True
+            )
+            used = {p: g for p, g in zip(parameters, gradients, strict=True) if g is not None}
+            norm = torch.stack([g.square().sum() for g in used.values()]).sum().sqrt()
+            if norm.isfinite():
+                factor = clip_factors(norm, clip_norm)
+                for parameter, gradient in used.items():
+                    sums[parameter] = sums.get(parameter, 0) + gradient * factor
+        return sums
+
+    return clipped_sum
+
+
+def clip_factors(norms: torch.Tensor, clip_norm: float) -> torch.Tensor:
+    """``min(1, clip_norm / norm)``, less by what the norm's rounding may hide.
+
+    >>> clip_factors(torch.tensor([0.0, 1.0, 4.0]), 2.0)
+    tensor([1.0000, 1.0000, 0.5000])
+    """
+    return (clip_norm / (1 + MARGIN) / norms).clamp(max=1.0)
+
+
+@dataclass(frozen=True)
+class _Call:
+    layer: nn.Module
+    rule: Rule
+    input: torch.Tensor
+    output: torch.Tensor
+
+    def part(self, outer: torch.Tensor, examples: int) -> Part:
+        if not len(self.input) == len(outer) == examples:
+            raise NotByLayers(f"{type(self.layer).__name__} does not see one row per example.")
+        # bfloat16 values of autocast are exact in float32, where norms and sums are taken.
+        dtype = torch.promote_types(outer.dtype, torch.float32)
+        return self.rule(self.layer, self.input.detach().to(dtype), outer.to(dtype))
+
+
+@contextmanager
+def _watched(rules: Mapping[nn.Module, Rule]) -> Iterator[list[_Call]]:
+    """What each layer with trainable parameters read and gave in this scope."""
+    calls: list[_Call] = []
+    seen: set[nn.Module] = set()
+
+    def note(rule):
+        def hook(layer, args, output):
+            if layer in seen or len(args) != 1 or not isinstance(output, torch.Tensor):
+                raise NotByLayers(f"{type(layer).__name__} is called twice or unusually.")
+            seen.add(layer)
+            calls.append(_Call(layer, rule, args[0], output))
+
+        return hook
+
+    hooks = [layer.register_forward_hook(note(rule)) for layer, rule in rules.items()]
+    try:
+        yield calls
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _rules(network: nn.Module) -> Mapping[nn.Module, Rule]:
+    """The rule of each layer that owns trainable parameters, no parameter in two of them."""
+    rules: dict[nn.Module, Rule] = {}
+    owned: set[nn.Parameter] = set()
+    for layer in network.modules():
+        own = [p for p in layer.parameters(recurse=False) if p.requires_grad]
+        if not own:
+            continue
+        rule = rule_for(layer)
+        if rule is None or not owned.isdisjoint(own):
+            raise NotByLayers(f"{type(layer).__name__} has no rule or shares a parameter.")
+        owned.update(own)
+        rules[layer] = rule
+    return rules

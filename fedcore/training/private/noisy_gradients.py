@@ -1,0 +1,123 @@
+"""The gradients of a private step: clipped sums plus noise, over the expected batch size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from fedcore.models.state import trainable_parameters
+from fedcore.privacy.secret_stream import SecretStream, derived_key
+from fedcore.training.loss import mean_loss
+from fedcore.training.private.clipped_sum import sum_by_layers, sum_one_by_one
+from fedcore.training.private.example_noise import ExampleNoise
+from fedcore.training.private.layers import Sums
+from fedcore.training.private.poisson import poisson_batches
+from fedcore.training.private.trial import by_layers
+
+if TYPE_CHECKING:
+    from fedcore.training.contract import Lesson
+
+
+@dataclass(frozen=True)
+class PrivateSteps:
+    """What a client's secret decides of its training, each from a stream of its own.
+
+    Attributes:
+      example_noise: the mechanism.
+      batches: Poisson batches, one per step.
+      noise: drawn from in the order of steps, then of the parameters' names.
+      seed: for what else is random, augmentation and dropout: known to others, it would tie an
+        example's to who else is in its batch.
+    """
+
+    example_noise: ExampleNoise
+    batches: tuple[torch.Tensor, ...]
+    noise: SecretStream
+    seed: int
+
+
+def private_steps(example_noise: ExampleNoise, key: bytes, num_examples: int) -> PrivateSteps:
+    """Everything random about a private training, from 32 bytes that only the client knows.
+
+    Args:
+      key: of this job alone: derived from the client's secret and the job's key.
+    """
+
+    def stream(purpose):
+        return SecretStream(derived_key(key, f"dp-sgd {purpose}"))
+
+    return PrivateSteps(
+        example_noise=example_noise,
+        batches=poisson_batches(
+            stream("batches"),
+            num_examples=num_examples,
+            sampling_rate=example_noise.sampling_rate,
+            steps=example_noise.steps,
+        ),
+        noise=stream("noise"),
+        seed=int.from_bytes(stream("augmentation and dropout").bytes(32), "big"),
+    )
+
+
+def noisy_gradients(lesson: Lesson) -> Callable[[torch.Tensor], dict[str, torch.Tensor]]:
+    """Indices of a step's examples to ``(sum of clipped gradients + noise) / (q n)`` by name.
+
+    The noise is Normal(0, (sigma C)^2), the expected batch size q n is public, where the drawn one
+    is not (Abadi et al. 2016, algorithm 1). Every trainable parameter gets noise, on an empty batch
+    and where the network did not use it too. The sum is over micro-batches in order; the noise is
+    added in float64 and the result rounded to float32 once.
+
+    Args:
+      lesson: a private one; each call draws on from its stream of noise.
+    """
+    private = lesson.private
+    if private is None:
+        raise ValueError("this lesson is not private; it has no noise.")
+    noise = private.example_noise
+    parameters = trainable_parameters(lesson.model)
+    sizes = [parameter.numel() for parameter in parameters.values()]
+    clipped_sum = _clipped_sum(lesson, noise.clip_norm)
+    expected = noise.sampling_rate * len(lesson.samples)
+    rows = _rows(private.noise, sum(sizes))
+
+    def gradients(indices):
+        sums: Sums = {}
+        for part in indices.split(noise.micro_batch) if len(indices) else ():
+            for parameter, value in clipped_sum(part).items():
+                sums[parameter] = sums[parameter] + value if parameter in sums else value
+        total = next(rows) * (noise.clip_norm * noise.noise_multiplier)
+        flat = [sums[p] if p in sums else torch.zeros_like(p) for p in parameters.values()]
+        total += torch.cat([value.detach().flatten() for value in flat]).cpu().numpy()
+        total /= expected
+        noisy = torch.from_numpy(total).float().to(lesson.device).split(sizes)
+        return {
+            name: value.view(parameter.shape)
+            for (name, parameter), value in zip(parameters.items(), noisy, strict=True)
+        }
+
+    return gradients
+
+
+def _clipped_sum(lesson: Lesson, clip_norm: float) -> Callable[[torch.Tensor], Sums]:
+    def loss(network, inputs, targets):
+        return mean_loss(lesson, network, inputs, targets) * len(targets)
+
+    shape = tuple(lesson.samples.batch(torch.tensor([0])).shape[1:])
+    is_by_layers = by_layers(lesson.network, loss, shape, lesson.targets)
+    way = (sum_by_layers if is_by_layers else sum_one_by_one)(lesson.network, loss, clip_norm)
+
+    def clipped_sum(indices):
+        inputs = lesson.augment(lesson.samples.batch(indices).to(lesson.device))
+        return way(inputs, lesson.targets[indices].to(lesson.device))
+
+    return clipped_sum
+
+
+def _rows(stream: SecretStream, width: int) -> Iterator[np.ndarray]:
+    """Standard normal numbers for one step after the other, of small models some at once."""
+    while True:
+        yield from stream.normal(width * (count := max(1, 8192 // width))).reshape(count, width)
