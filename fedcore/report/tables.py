@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -43,7 +44,8 @@ def cell(value: Any) -> str:
 
 
 def round_table(record: Mapping[str, Any], *, split: str | None = None) -> str:
-    """One round as a table: a row per client with status, samples, scores and update digest.
+    """One round as a table: a row per client with status, the reason of who is not done, samples,
+    scores and update digest.
 
     Args:
       record: JSON of a round: ``round``, ``outcomes`` (client -> ``status``, ``num_examples``,
@@ -55,6 +57,7 @@ def round_table(record: Mapping[str, Any], *, split: str | None = None) -> str:
     scores = (metrics.get(split) or {}).get("clients") or {}
     outcomes = record.get("outcomes") or {}
     names = [name for name in SCORES if any(each.get(name) is not None for each in scores.values())]
+    why = ["reason"] * any(outcome.get("reason") for outcome in outcomes.values())
     rows = []
     for client in sorted({*outcomes, *scores}):
         outcome = outcomes.get(client) or {"status": "not asked"}
@@ -62,16 +65,17 @@ def round_table(record: Mapping[str, Any], *, split: str | None = None) -> str:
             [
                 client,
                 _status(outcome),
+                *(outcome.get(name) or "" for name in why),
                 outcome.get("num_examples"),
                 *(_score(scores.get(client), name) for name in names),
                 short(outcome.get("update")),
-                outcome.get("reason") or "",
             ]
         )
-    header = ["client", "status", "samples", *names, "update", "reason"]
-    done = sum(1 for outcome in outcomes.values() if outcome.get("status") == "done")
-    title = f"**Round {record['round']}**: {done} of {len(outcomes)} clients done"
-    title += f"; scores on {split}." if split else "."
+    header = ["client", "status", *why, "samples", *names, "update"]
+    counts = Counter(outcome.get("status") for outcome in outcomes.values())
+    others = [f", {counts[status]} {status}" for status in sorted(counts.keys() - {"done", None})]
+    title = f"**Round {record['round']}**: {counts['done']} of {len(outcomes)} clients done"
+    title += "".join(others) + (f"; scores on {split}." if split else ".")
     return f"{title}\n\n{markdown_table(header, rows)}"
 
 

@@ -88,15 +88,15 @@ def test_a_run_without_metrics_still_has_a_picture():
 
 def test_a_round_has_a_row_per_client_with_its_reason():
     table = round_table(records()[3])
-    assert "**Round 4**: 2 of 3 clients done; scores on val." in table
-    assert "| client-000 | failed | - | 0.250 |" in table
-    assert "out of \\| memory" in table
-    assert "| client-001 | done | 20 | 0.260 | 0.9" in table
+    assert "**Round 4**: 2 of 3 clients done, 1 failed; scores on val." in table
+    assert "| client | status | reason | samples | loss |" in table
+    assert "| client-000 | failed | out of \\| memory | - | 0.250 |" in table
+    assert "| client-001 | done |  | 20 | 0.260 | 0.9" in table
     assert "abababababab" in table
 
 
 def test_a_round_that_was_not_evaluated_has_a_table_too():
-    assert "| client-001 | done | 20 | abababababab |" in round_table(records()[1])
+    assert "| client-001 | done |  | 20 | abababababab |" in round_table(records()[1])
 
 
 def test_the_worst_of_each_column_is_bold_and_the_rest_is_counted():
