@@ -9,6 +9,10 @@ from typing import Any
 from fedcore.attacks.one_run import OneRun
 
 
+class ClaimRefuted(RuntimeError):
+    """The training leaks more than it claims; nothing of it may be released."""
+
+
 @dataclass(frozen=True)
 class Verdict:
     """PASS or FAIL, and what it is worth.
