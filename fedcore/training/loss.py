@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from fedcore.training.contract import Lesson
 
 
@@ -19,7 +18,10 @@ def batch_loss(lesson: Lesson, inputs: torch.Tensor, targets: torch.Tensor) -> t
 
 
 def mean_loss(
-    lesson: Lesson, network: nn.Module, inputs: torch.Tensor, targets: torch.Tensor
+    lesson: Lesson,
+    network: Callable[[torch.Tensor], torch.Tensor],
+    inputs: torch.Tensor,
+    targets: torch.Tensor,
 ) -> torch.Tensor:
     """Mean loss of ``network`` on a batch as it is."""
     if lesson.settings.dtype == "bfloat16":

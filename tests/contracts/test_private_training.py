@@ -90,6 +90,8 @@ def test_without_noise_and_with_everyone_it_is_full_batch_training(backend, name
     _, plain, result = _train(backend, name, None, key=None)
     assert told.steps == result.steps == EXACT.steps
     for key, value in plain.items():
+        if key.endswith("k_proj.bias"):
+            continue  # attention does not depend on it: Adam makes steps of its rounding errors
         np.testing.assert_allclose(private[key], value, rtol=1e-3, atol=1e-5)
     assert told.metrics == {} and "loss" in result.metrics
 
@@ -118,6 +120,15 @@ def test_dropout_and_augmentation_are_the_secrets_too(backend) -> None:
         for key, seed in ((KEY, 1), (KEY, 2), (OTHER_KEY, 1))
     )
     assert first == again != other
+
+
+def test_bfloat16_is_float32_with_less_precision() -> None:
+    private = ExampleNoise(0.5, 1.0, 0.7, 3)
+    start, exact, _ = _train(name="cnn", private=private)
+    settings = BACKENDS["loop"].model_copy(update={"dtype": "bfloat16"})
+    _, rough, _ = _train(name="cnn", private=private, settings=settings)
+    moved = np.linalg.norm(_flat(exact) - _flat(start))
+    assert 0 < np.linalg.norm(_flat(exact) - _flat(rough)) < 0.02 * moved
 
 
 @pytest.mark.slow

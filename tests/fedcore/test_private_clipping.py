@@ -1,6 +1,5 @@
 """Clipped sums by layers against per-example gradients made by torch.func and by Opacus."""
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -15,9 +14,10 @@ from fedcore.training.private.clipped_sum import (
     MARGIN,
     NotByLayers,
     sum_by_layers,
+    sum_by_vmap,
     sum_one_by_one,
 )
-from fedcore.training.private.trial import by_layers
+from fedcore.training.private.trial import choose_way
 
 
 class Tokens(nn.Module):
@@ -101,6 +101,16 @@ def _per_example(network, inputs, targets):
     return torch.cat([gradients[name].flatten(1) for name in trained], 1).double()
 
 
+def _each_alone(network, inputs, targets):
+    """As :func:`_per_example`, by ordinary autograd."""
+    trained = [p for p in network.parameters() if p.requires_grad]
+    alone = [
+        torch.autograd.grad(_loss(network, inputs[one], targets[one]), trained)
+        for one in torch.arange(len(inputs)).split(1)
+    ]
+    return torch.stack([torch.cat([g.flatten() for g in each]) for each in alone]).double()
+
+
 def _clipped(gradients, clip_norm):
     norms = gradients.norm(dim=1, keepdim=True)
     return gradients * (clip_norm / norms).clamp(max=1)
@@ -116,7 +126,7 @@ def _near(found, expected):
     return ((found - expected).norm() / expected.norm()).item()
 
 
-@pytest.mark.parametrize("way", [sum_by_layers, sum_one_by_one])
+@pytest.mark.parametrize("way", [sum_by_layers, sum_by_vmap, sum_one_by_one])
 @pytest.mark.parametrize("name", BY_LAYERS)
 def test_clipping_is_that_of_explicit_gradients(name, way) -> None:
     """In float64, where nothing is left but the margin kept below the bound."""
@@ -151,7 +161,7 @@ def test_the_trial_lets_them_pass_and_leaves_them_as_they_were(name) -> None:
     network.train()
     before = [p.detach().clone() for p in network.parameters()]
     torch.manual_seed(5)
-    assert by_layers(network, _loss, shape, targets)
+    assert choose_way(network, _loss, shape, targets) is sum_by_layers
     after = torch.rand(1)
     torch.manual_seed(5)
     assert torch.equal(after, torch.rand(1)), "global generators are restored"
@@ -186,6 +196,11 @@ NOT_BY_LAYERS = {
     "a mean in training alone": lambda: Called(
         lambda m, x: m.head(m.inner(x - x.mean(0) if m.training else x))
     ),
+    "a branch that depends on values": lambda: Called(
+        lambda m, x: m.head(
+            m.inner(m.inner(x)) if x.sum() > 1e9 else torch.tanh(m.inner(m.inner(x)))
+        )
+    ),
     "examples in another place": lambda: Called(
         lambda m, x: m.head(m.inner(x.reshape(-1, 2, 6).transpose(0, 1)).transpose(0, 1).mean(1))
     ),
@@ -193,14 +208,15 @@ NOT_BY_LAYERS = {
 
 
 @pytest.mark.parametrize("name", NOT_BY_LAYERS)
-def test_what_layers_cannot_tell_is_found_and_done_one_by_one(name) -> None:
+def test_what_layers_cannot_tell_is_found_and_done_otherwise(name) -> None:
     network = _made(NOT_BY_LAYERS[name])
     shape = (2, 6) if name.startswith("examples") else (6,)
     inputs, targets = _data(shape)
-    assert not by_layers(network, _loss, shape, targets)
-    gradients = _per_example(network, inputs, targets)
+    way = choose_way(network, _loss, shape, targets)
+    assert way is (sum_one_by_one if "values" in name else sum_by_vmap)
+    gradients = _each_alone(network, inputs, targets)
     clip_norm = gradients.norm(dim=1).median().item()
-    found = _flat(network, sum_one_by_one(network, _loss, clip_norm)(inputs, targets))
+    found = _flat(network, way(network, _loss, clip_norm)(inputs, targets))
     assert _near(found, _clipped(gradients, clip_norm).sum(0)) < 3e-5
 
 
@@ -209,17 +225,39 @@ def test_tied_and_unknown_layers_are_not_told_by_layers() -> None:
     tied[1].weight = tied[0].weight
     with pytest.raises(NotByLayers, match="shares a parameter"):
         sum_by_layers(tied, _loss, 1.0)
-    circular = nn.Conv2d(1, 3, 3, padding=1, padding_mode="circular")
-    with pytest.raises(NotByLayers, match="Conv2d has no rule"):
-        sum_by_layers(nn.Sequential(circular), _loss, 1.0)
+    mixed = Called(lambda m, x: m.head(x + m.shift), shift=nn.Parameter(torch.ones(6)))
+    with pytest.raises(NotByLayers, match="Called has no rule"):
+        sum_by_layers(mixed, _loss, 1.0)
 
 
-def test_layers_that_opacus_knows_are_done_with_its_gradients() -> None:
-    network = _made(
-        lambda: nn.Sequential(nn.InstanceNorm1d(2, affine=True), nn.Flatten(), nn.Linear(12, 3))
-    )
+class Scale(nn.Module):
+    """A layer of somebody else's, as the layer scale of DINOv2."""
+
+    def __init__(self):
+        super().__init__()
+        self.factor = nn.Parameter(torch.ones(6))
+
+    def forward(self, inputs):
+        return inputs * self.factor
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda: nn.InstanceNorm1d(2, affine=True),
+        Scale,
+        lambda: nn.Conv1d(2, 2, 3, padding=1),
+        lambda: nn.Sequential(
+            nn.Unflatten(1, (1, 2)),
+            nn.Conv2d(1, 1, 3, padding=1, padding_mode="circular"),
+        ),
+    ],
+    ids=["of Opacus", "of somebody else", "of another dimension", "with another margin"],
+)
+def test_other_layers_are_told_by_opacus_and_by_torch(layer) -> None:
+    network = _made(lambda: nn.Sequential(layer(), nn.Flatten(), nn.Linear(12, 3)))
     inputs, targets = _data((2, 6))
-    assert by_layers(network, _loss, (2, 6), targets)
+    assert choose_way(network, _loss, (2, 6), targets) is sum_by_layers
     gradients = _per_example(network, inputs, targets)
     clip_norm = gradients.norm(dim=1).median().item()
     found = _flat(network, sum_by_layers(network, _loss, clip_norm)(inputs, targets))
@@ -262,20 +300,25 @@ def test_an_example_that_is_not_finite_counts_as_zero(bad) -> None:
     broken = inputs.clone()
     broken[2] = bad
     rest = [0, 1, 3, 4, 5]
-    for way in (sum_by_layers, sum_one_by_one):
+    for way in (sum_by_layers, sum_by_vmap, sum_one_by_one):
         clipped_sum = way(network, _loss, 0.5)
         found = _flat(network, clipped_sum(broken, targets))
         expected = _flat(network, clipped_sum(inputs[rest], targets[rest]))
         if bad == 1e30:  # tanh saturates: a gradient of the last layer, within its bound
             assert (found - expected).norm() <= 0.5 * (1 + 1e-5)
         else:
-            assert torch.equal(found, expected)
-    assert clipped_sum(broken[2:3], targets[2:3]) == {} or bad == 1e30
+            torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-7)
+        if bad != 1e30:
+            alone = clipped_sum(broken[2:3], targets[2:3])
+            assert all(not value.any() for value in alone.values())
 
 
 def test_the_trial_is_made_once(monkeypatch) -> None:
     network = nn.Linear(7, 3)
-    assert by_layers(network, _loss, (7,), torch.zeros(1, dtype=torch.long))
+    labels = torch.zeros(1, dtype=torch.long)
+    assert choose_way(network, _loss, (7,), labels) is sum_by_layers
     monkeypatch.setattr(trial, "sum_by_layers", None)
-    assert by_layers(network, _loss, (7,), torch.zeros(1, dtype=torch.long))
-    assert np.isfinite(network.weight.detach().numpy()).all()
+    assert choose_way(network, _loss, (7,), labels) is sum_by_layers
+    network.bias.requires_grad_(False)  # another network, in what is trained
+    monkeypatch.setattr(trial, "sum_by_layers", sum_by_vmap)
+    assert choose_way(network, _loss, (7,), labels) is sum_by_vmap

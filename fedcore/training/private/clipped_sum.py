@@ -2,27 +2,36 @@
 
 By layers: one pass forward and one back to the layers' outputs, from which the norms and then the
 weighted sums follow without any gradient of a weight (Bu et al., Differentially Private
-Optimization on Large Foundation Models at Small Cost, ICML 2023, section 3, "book-keeping"). One by
-one where the layers do not allow it.
+Optimization on Large Foundation Models at Small Cost, ICML 2023, section 3, "book-keeping"). Where
+the layers do not allow it the examples' gradients are made: some at a time, or one by one.
+:mod:`fedcore.training.private.trial` chooses.
 """
 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.func import functional_call, grad, vmap
 
 from fedcore.training.private.layers import Part, Rule, Sums, rule_for
 
 # (network, inputs, targets) -> sum of the examples' losses.
-Loss = Callable[[nn.Module, torch.Tensor, torch.Tensor], torch.Tensor]
+Network = Callable[[torch.Tensor], torch.Tensor]
+Loss = Callable[[Network, torch.Tensor, torch.Tensor], torch.Tensor]
 
 # (inputs (b, ...), targets (b, ...)) -> the sum of their clipped gradients.
 ClippedSum = Callable[[torch.Tensor, torch.Tensor], Sums]
+
+Way = Callable[[nn.Module, Loss, float], ClippedSum]
+
+# Numbers in the gradients that are made at a time (256 MB in float32).
+KEPT = 2**26
 
 # What a norm in float32 may be too small by, relatively.
 MARGIN = 1e-5
@@ -39,7 +48,7 @@ def sum_by_layers(network: nn.Module, loss: Loss, clip_norm: float) -> ClippedSu
     one. A parameter that the network did not use is not in the result.
 
     Args:
-      network: treats its examples independently (:func:`fedcore.training.private.trial.by_layers`).
+      network: treats its examples independently.
       loss: of a batch, a sum over its examples.
       clip_norm: L2 bound over all trainable parameters together.
 
@@ -72,8 +81,42 @@ def sum_by_layers(network: nn.Module, loss: Loss, clip_norm: float) -> ClippedSu
     return clipped_sum
 
 
+def sum_by_vmap(network: nn.Module, loss: Loss, clip_norm: float) -> ClippedSum:
+    """As :func:`sum_by_layers`, for any network that ``torch.func.vmap`` can run."""
+    named = {name: p for name, p in network.named_parameters() if p.requires_grad}
+    at_once = max(1, KEPT // sum(parameter.numel() for parameter in named.values()))
+
+    def example_loss(parameters, one, target):
+        def called(inputs):
+            return functional_call(network, parameters, (inputs,))
+
+        return loss(called, one[None], target[None])
+
+    def clipped_sum(inputs, targets):
+        detached = {name: parameter.detach() for name, parameter in named.items()}
+        sums: Sums = {}
+        with warnings.catch_warnings():
+            # Attention on a CPU; slower than it could be, and still the fastest way.
+            warnings.filterwarnings("ignore", "There is a performance drop")
+            for some in torch.arange(len(inputs)).split(at_once):
+                each = vmap(grad(example_loss), (None, 0, 0), randomness="different")(
+                    detached, inputs[some], targets[some]
+                )
+                squares = torch.stack([g.flatten(1).square().sum(1) for g in each.values()])
+                norms = squares.sum(0).sqrt()
+                is_finite = norms.isfinite()
+                kept = slice(None) if is_finite.all() else is_finite  # no copy of everything
+                factors = clip_factors(norms[kept], clip_norm)
+                for name, parameter in named.items():
+                    clipped = (factors @ each[name][kept].flatten(1)).view(parameter.shape)
+                    sums[parameter] = sums.get(parameter, 0) + clipped
+        return sums
+
+    return clipped_sum
+
+
 def sum_one_by_one(network: nn.Module, loss: Loss, clip_norm: float) -> ClippedSum:
-    """As :func:`sum_by_layers`, for any network: each example alone, forward and back."""
+    """As :func:`sum_by_layers`, for any network at all: each example alone."""
     parameters = [p for p in network.parameters() if p.requires_grad]
 
     def clipped_sum(inputs, targets):

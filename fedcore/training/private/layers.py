@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.func import functional_call, grad, vmap
 from torch.nn import functional
 
 Sums = dict[nn.Parameter, torch.Tensor]
@@ -42,17 +43,20 @@ Rule = Callable[[Any, torch.Tensor, torch.Tensor], Part]
 def rule_for(layer: nn.Module) -> Rule | None:
     """``rule(layer, inputs, gradients of the outputs)`` for the layer's type; None: there is none.
 
-    Ours for what our models are made of, for others the per-example gradients of Opacus.
+    Ours for what our models are made of, for others the per-example gradients of Opacus, and for
+    layers that it does not know (a scale, say) those of ``torch.func``.
     """
     if type(layer) is nn.Conv2d and (layer.padding_mode != "zeros" or layer.padding == "same"):
-        return None
+        return _functional
     if type(layer) in _RULES:
         return _RULES[type(layer)]
+    if list(layer.children()):  # its parameters may act anywhere among its children
+        return None
     from opacus.grad_sample import GradSampleModule  # 2.6 s of CPU
 
     sampler = GradSampleModule.GRAD_SAMPLERS.get(type(layer))
     if sampler is None:
-        return None
+        return _functional
     return lambda layer, inputs, outer: _explicit(layer, sampler(layer, [inputs], outer))
 
 
@@ -123,6 +127,16 @@ def _layer_norm(layer: nn.LayerNorm, inputs: torch.Tensor, outer: torch.Tensor) 
 
 def _scale_and_shift(layer: Any, scale: torch.Tensor, shift: torch.Tensor) -> Part:
     return _explicit(layer, _trained(layer, lambda: scale, lambda: shift))
+
+
+def _functional(layer: nn.Module, inputs: torch.Tensor, outer: torch.Tensor) -> Part:
+    def product(parameters, one, gradient):
+        return (functional_call(layer, parameters, (one[None],))[0] * gradient).sum()
+
+    named = {n: p for n, p in layer.named_parameters(recurse=False) if p.requires_grad}
+    detached = {name: parameter.detach() for name, parameter in named.items()}
+    made = vmap(grad(product), in_dims=(None, 0, 0))(detached, inputs, outer)
+    return _explicit(layer, {parameter: made[name] for name, parameter in named.items()})
 
 
 def _explicit(layer: nn.Module, gradients: Sums) -> Part:

@@ -12,11 +12,10 @@ import torch
 from fedcore.models.state import trainable_parameters
 from fedcore.privacy.secret_stream import SecretStream, derived_key
 from fedcore.training.loss import mean_loss
-from fedcore.training.private.clipped_sum import sum_by_layers, sum_one_by_one
 from fedcore.training.private.example_noise import ExampleNoise
 from fedcore.training.private.layers import Sums
 from fedcore.training.private.poisson import poisson_batches
-from fedcore.training.private.trial import by_layers
+from fedcore.training.private.trial import choose_way
 
 if TYPE_CHECKING:
     from fedcore.training.contract import Lesson
@@ -107,12 +106,12 @@ def _clipped_sum(lesson: Lesson, clip_norm: float) -> Callable[[torch.Tensor], S
         return mean_loss(lesson, network, inputs, targets) * len(targets)
 
     shape = tuple(lesson.samples.batch(torch.tensor([0])).shape[1:])
-    is_by_layers = by_layers(lesson.network, loss, shape, lesson.targets)
-    way = (sum_by_layers if is_by_layers else sum_one_by_one)(lesson.network, loss, clip_norm)
+    way = choose_way(lesson.network, loss, shape, lesson.targets)
+    of_batch = way(lesson.network, loss, clip_norm)
 
     def clipped_sum(indices):
         inputs = lesson.augment(lesson.samples.batch(indices).to(lesson.device))
-        return way(inputs, lesson.targets[indices].to(lesson.device))
+        return of_batch(inputs, lesson.targets[indices].to(lesson.device))
 
     return clipped_sum
 

@@ -1,7 +1,9 @@
-"""Whether a network's layers tell the gradients of single examples: tried, not believed."""
+"""Which way leads to the clipped gradients of a network's single examples: tried, not believed."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from weakref import WeakKeyDictionary
 
 import torch
@@ -10,21 +12,24 @@ from torch import nn
 from fedcore.training.private.clipped_sum import (
     Loss,
     NotByLayers,
+    Way,
     sum_by_layers,
+    sum_by_vmap,
     sum_one_by_one,
 )
+from fedcore.training.private.layers import Sums
 
-_FOUND: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
+_FOUND: WeakKeyDictionary[nn.Module, dict[tuple[bool, ...], Way]] = WeakKeyDictionary()
 _EXAMPLES = 3  # prime, so that no dimension of a layer is taken for the examples by accident
 
 
-def by_layers(
+def choose_way(
     network: nn.Module, loss: Loss, input_shape: tuple[int, ...], targets: torch.Tensor
-) -> bool:
-    """Whether :func:`sum_by_layers` may be used: it gives what each example alone gives.
+) -> Way:
+    """The fastest way that gives what each example alone gives.
 
     On invented inputs and weights, so that the answer depends on the architecture only: layers
-    without a rule, parameters used outside of their layer, in-place changes and anything that mixes
+    without a rule, parameters used outside of their layer, changes in place and anything that mixes
     examples are found here. Remembered for the network.
 
     Args:
@@ -33,32 +38,41 @@ def by_layers(
       input_shape: of one preprocessed input.
       targets: (any, ...); their type and shape alone are read.
     """
-    if network not in _FOUND:
-        _FOUND[network] = _tried(network, loss, input_shape, targets)
-    return _FOUND[network]
+    trained = tuple(parameter.requires_grad for parameter in network.parameters())
+    found = _FOUND.setdefault(network, {})
+    if trained not in found:
+        found[trained] = _tried(network, loss, input_shape, targets)
+    return found[trained]
 
 
 def _tried(
     network: nn.Module, loss: Loss, input_shape: tuple[int, ...], targets: torch.Tensor
-) -> bool:
+) -> Way:
+    device = next(network.parameters()).device
+    with _invented_weights(network):
+        inputs = torch.randn(_EXAMPLES, *input_shape, device=device)
+        labels = targets.new_zeros(_EXAMPLES, *targets.shape[1:], device=device)
+        for way in (sum_by_layers, sum_by_vmap):
+            if way is sum_by_layers and _mixes(network, inputs):
+                continue
+            if _is_right(way, network, loss, inputs, labels):
+                return way
+    return sum_one_by_one
+
+
+@contextmanager
+def _invented_weights(network: nn.Module) -> Iterator[None]:
+    """In this scope; zeros of a new head, say, would hide what is before it."""
     parameters = [p for p in network.parameters() if p.requires_grad]
-    device = parameters[0].device
-    kept = [p.detach().clone() for p in parameters]
+    kept = [parameter.detach().clone() for parameter in parameters]
     modes = {module: module.training for module in network.modules()}
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        inputs = torch.randn(_EXAMPLES, *input_shape, device=device)
-        labels = targets.new_zeros(_EXAMPLES, *targets.shape[1:], device=device)
         try:
             with torch.no_grad():
-                for parameter in parameters:  # zeros of a new head would hide what is before it
+                for parameter in parameters:
                     parameter.normal_(std=0.1)
-            if _mixes(network, inputs):
-                return False
-            network.eval()  # no dropout, which differs from batch to batch
-            return all(_agree(network, loss, inputs, labels, clip) for clip in (1e-3, 1e30))
-        except NotByLayers:
-            return False
+            yield
         finally:
             with torch.no_grad():
                 for parameter, before in zip(parameters, kept, strict=True):
@@ -74,14 +88,30 @@ def _mixes(network: nn.Module, inputs: torch.Tensor) -> bool:
     return bool((gradient[1:] != 0).any())
 
 
-def _agree(
-    network: nn.Module, loss: Loss, inputs: torch.Tensor, labels: torch.Tensor, clip_norm: float
+def _is_right(
+    way: Way, network: nn.Module, loss: Loss, inputs: torch.Tensor, labels: torch.Tensor
 ) -> bool:
-    found, expected = (
-        way(network, loss, clip_norm)(inputs, labels) for way in (sum_by_layers, sum_one_by_one)
-    )
-    if found.keys() != expected.keys():
+    """Whether it works in training mode and, without dropout, agrees with each example alone."""
+    modes = {module: module.training for module in network.modules()}
+    try:
+        way(network, loss, 1.0)(inputs, labels)
+        network.eval()
+        return all(
+            _agree(*(w(network, loss, clip_norm)(inputs, labels) for w in (way, sum_one_by_one)))
+            for clip_norm in (1e-3, 1e30)
+        )
+    except (NotByLayers, RuntimeError):  # vmap's: control that depends on values, and the like
         return False
-    apart = sum((found[p] - expected[p]).double().square().sum() for p in expected)
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def _agree(found: Sums, expected: Sums) -> bool:
+    zero = torch.zeros(())
+    everything = found.keys() | expected.keys()
+    apart = sum(
+        (found.get(p, zero) - expected.get(p, zero)).double().square().sum() for p in everything
+    )
     length = sum(value.double().square().sum() for value in expected.values())
     return bool(apart <= 1e-4 * length)
