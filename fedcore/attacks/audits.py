@@ -16,6 +16,7 @@ from fedcore.attacks.lira import Membership, lira
 from fedcore.attacks.one_run import OneRun, audit_one_run
 from fedcore.models.state import load_trainable
 from fedcore.rng import stream
+from fedcore.training.samples import Samples
 
 
 def one_run_audit(
@@ -64,7 +65,7 @@ def one_run_audit(
         scores = update_scores(
             model.eval(),
             {name: after[name] - expected[name] for name in after},
-            client.preprocess.apply(drawn.inputs),
+            Samples(drawn.inputs, client.preprocess),
             torch.from_numpy(drawn.targets),
             client.task,
         )
@@ -133,7 +134,7 @@ def inversion_audit(
     row = client.rows.take(np.array([record]))
     update = client.one_update(row, secret)
     original = client.preprocess.apply(row.inputs)[0].numpy()
-    every = client.preprocess.apply(client.rows.inputs[:1000]).numpy()
+    every = client.preprocess.apply(client.rows.inputs[:100]).numpy()
     low, high = float(every.min()), float(every.max())
     layer = first_linear(update)
     if layer is not None:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from fedcore.task import Task
     from fedcore.tensors import Arrays
+    from fedcore.training.samples import Samples
 
 KEPT_NUMBERS = 1 << 26
 """Per-example gradients of up to this many numbers (256 MB) are kept and told apart."""
@@ -20,7 +21,7 @@ RIDGE = 0.1
 
 
 def update_scores(
-    model: nn.Module, change: Arrays, records: torch.Tensor, targets: torch.Tensor, task: Task
+    model: nn.Module, change: Arrays, records: Samples, targets: torch.Tensor, task: Task
 ) -> np.ndarray:
     """How much of each canary's gradient is in a change of the parameters.
 
@@ -31,7 +32,7 @@ def update_scores(
     Args:
       model: at whose parameters gradients are taken.
       change: after minus before, by name of trainable parameter.
-      records: shape (m, ...), preprocessed.
+      records: m of them.
       targets: shape (m,).
       task: gives the loss.
 
@@ -54,7 +55,7 @@ def update_scores(
     kept, products, lengths = [], [], []
     with one_thread():
         for part in torch.arange(len(records)).split(CHUNK):
-            found = gradients(parameters, records[part], targets[part])
+            found = gradients(parameters, records.batch(part), targets[part])
             flat = torch.cat([found[n].reshape(len(part), -1) for n in parameters], 1)
             products.append(-(flat.double() @ along))
             lengths.append(flat.double().norm(dim=1))

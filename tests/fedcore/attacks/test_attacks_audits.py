@@ -23,6 +23,7 @@ from fedcore.plan import prepare
 from fedcore.store import Store
 from fedcore.task import Task, TaskKind
 from fedcore.training.private.example_noise import ExampleNoise
+from fedcore.training.samples import Samples
 from fedcore.training.settings import LoopSettings
 
 TASK = Task(TaskKind.MULTICLASS, ("a", "b", "c", "d"))
@@ -144,10 +145,10 @@ def test_update_scores_find_what_was_added_and_are_inner_products_where_memory_i
     ]
     change = {n: -(gradients[2][n] + 0.5 * gradients[5][n]) for n in gradients[0]}
     assert change.keys() == trainable_state(model).keys()
-    found = update_scores(model, change, records, targets, task)
+    found = update_scores(model, change, Samples(records, None), targets, task)
     assert set(np.argsort(found)[-2:]) == {2, 5}
     monkeypatch.setattr(canary_scores, "KEPT_NUMBERS", 0)
-    found = update_scores(model, change, records, targets, task)
+    found = update_scores(model, change, Samples(records, None), targets, task)
     by_hand = [
         -sum((change[n] * g[n]).sum() for n in g) / np.sqrt(sum((v**2).sum() for v in g.values()))
         for g in gradients
