@@ -32,12 +32,12 @@ def choice_words(config: RunConfig) -> list[str]:
         "variance of each leave.",
         "none": "Columns are not scaled.",
     }
-    splits = " and ".join(config.evaluation.splits)
+    splits, every = " and ".join(config.evaluation.splits), config.evaluation.every
     return [
         f"A {config.model.kind} model is trained for {rounds} rounds by {config.strategy.kind}; in "
         f"each the site makes {passes} over its training rows, {training.batch_size} at a time.",
-        f"It is measured on the site's own {splits} rows after every {config.evaluation.every} "
-        "rounds."
+        f"It is measured on the site's own {splits} rows after every "
+        f"{'round' if every == 1 else f'{every} rounds'}."
         if config.evaluation.clients and splits
         else "It is not measured on the site's rows.",
         scaling[config.preprocessing.standardise],

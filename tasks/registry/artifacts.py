@@ -87,7 +87,7 @@ def run_report(run: FinishedRun, curves: bytes) -> str:
         records=run.records,
         audit=run.audit.body if run.audit else "",
         pictures=pictures,
-        notes=[f"Decision: {Decision.from_json(one)}" for one in run.decisions],
+        notes=[*run.notes, *(f"Decision: {Decision.from_json(one)}" for one in run.decisions)],
     )
 
 

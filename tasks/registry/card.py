@@ -104,7 +104,8 @@ def _scores(run: FinishedRun, intervals: dict[str, Interval], most_clients: int)
     ]
     more = len(clients) - len(shown)
     note = f"\n\n{more} clients with better scores are in {REPORT}." if more else ""
-    return f"{table}\n\n{markdown_table(['client', 'samples', *names], lines)}{note}"
+    parts = [table, *run.notes, markdown_table(["client", "samples", *names], lines) + note]
+    return "\n\n".join(parts)
 
 
 def _shown(

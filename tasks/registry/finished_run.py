@@ -14,6 +14,11 @@ from fedcore.origin import Origin
 from fedcore.task import Task
 from tasks.registry import tags
 
+MEAN_OF_CLIENTS = (
+    "Overall scores are means over clients, weighted by their samples, which nobody has together: "
+    "an AUC or a balanced accuracy over all samples would be another number."
+)
+
 
 @dataclass(frozen=True)
 class CentralScores:
@@ -92,6 +97,12 @@ class FinishedRun:
     def config(self) -> Mapping[str, Any]:
         """The resolved config, without what only changes speed."""
         return self.header["config"]
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of its scores must know."""
+        has_clients = any(one.get("clients") for one in self.evaluation.values())
+        return [MEAN_OF_CLIENTS] if self.test is None and has_clients else []
 
     @property
     def dataset(self) -> str:

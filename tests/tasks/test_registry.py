@@ -22,7 +22,7 @@ from fedcore.data.own import own_provenance
 from fedcore.digests import digest_arrays, digest_bytes, digest_json
 from fedcore.task import Task, TaskKind
 from tasks.registry import tags
-from tasks.registry.artifacts import read_run
+from tasks.registry.artifacts import read_run, run_report
 from tasks.registry.card import model_card
 from tasks.registry.champion import Comparison, score_intervals
 from tasks.registry.connection import RegistryUnavailable, registry
@@ -336,6 +336,14 @@ def test_the_card_of_own_data_says_where_it_is_looked_for():
     assert "FEDLOOM_DATA" not in model_card(run, none_yet, "0", MAX_DESCRIPTION)
     run.header["identity"]["provenance"] = own_provenance([], "", {})
     assert "First set FEDLOOM_DATA to the" in model_card(run, none_yet, "0", MAX_DESCRIPTION)
+
+
+def test_scores_of_rows_that_nobody_has_together_are_called_means():
+    run, none_yet = finished(), Comparison(None)
+    said = "Overall scores are means over clients, weighted by their samples"
+    for each, is_said in ((run, False), (replace(run, test=None), True)):
+        assert (said in model_card(each, none_yet, "0", MAX_DESCRIPTION)) == is_said
+        assert (f"> {said}" in run_report(each, b"")) == is_said
 
 
 def test_the_challenger_is_compared_with_the_champion(with_champion):
