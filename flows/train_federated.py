@@ -71,7 +71,8 @@ def run_name() -> str:
     except (ValueError, LookupError):  # the run itself says what is wrong
         return "invalid configuration"
     data = getattr(config.data, "name", None) or config.data.kind
-    name = f"{data} {config.strategy.kind} seed {config.seed}"
+    where = " at sites" if isinstance(config.engine, Sites) else ""
+    name = f"{data} {config.strategy.kind} seed {config.seed}{where}"
     return name if isinstance(start, New) else f"{name}, {start}"
 
 

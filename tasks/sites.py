@@ -17,6 +17,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterTags,
 )
 from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectAlreadyExists
 from prefect.logging import get_run_logger
 from prefect.states import Cancelling
@@ -26,7 +27,6 @@ from fedcore.audit.report import AuditReport
 from fedcore.chain import Chain
 from fedcore.config import RunConfig
 from fedcore.engines.settings import Sites
-from fedcore.engines.sites import SitesEngine
 from fedcore.events import Emit
 from fedcore.sites.coordinator import Coordinator
 from fedcore.sites.mailbox import Mailbox
@@ -36,6 +36,7 @@ from fedcore.store import Store
 from tasks import home
 from tasks.audit import show_audit
 from tasks.data import plan_of
+from tasks.shown_sites import ShownSites
 
 POOL, SESSION = "sites", "site-session"
 ENTRYPOINT = "flows.site_session.site_session"
@@ -72,16 +73,17 @@ def invitation_of(
 
 @task(task_run_name="open-sessions", cache_policy=NO_CACHE, persist_result=False)
 def open_sessions(config: RunConfig, run_id: str, opening: int) -> None:
-    """One flow run of ``site-session`` on each invited site's own queue."""
+    """One flow run of ``site-session`` on each invited site's own queue, below this run's."""
     with get_client(sync_client=True) as client:
         for site in invitation_of(config, run_id, opening).lanes:
             deployment = ensure_session_deployment(client, site)
-            client.create_flow_run_from_deployment(
+            run_deployment(
                 deployment,
                 parameters={"run": run_id, "opening": opening},
-                name=f"{site} in {run_id[:8]}",
+                flow_run_name=f"{site} in {run_id[:8]}",
                 tags=[_tag(runtime.flow_run.id)],
                 idempotency_key=f"{run_id} {opening} {site}",
+                timeout=0,  # does not wait for its end
             )
 
 
@@ -126,11 +128,11 @@ def meet_sites(config: RunConfig, run_id: str, opening: int, refused: Refused) -
     meet_again(invitation, plan, chain, get_run_logger().info)
 
 
-def engine_at_sites(config: RunConfig, run_id: str, opening: int, refused: Refused) -> SitesEngine:
-    """Does client jobs at the sites of the run's plan."""
+def engine_at_sites(config: RunConfig, run_id: str, opening: int, refused: Refused) -> ShownSites:
+    """Does client jobs at the sites of the run's plan, and shows them."""
     plan, chain = plan_of(run_id)
     invitation = invitation_of(config, run_id, opening, refused)
-    return invitation.engine(plan, chain.store, get_run_logger().info)
+    return ShownSites(invitation.engine(plan, chain.store, get_run_logger().info))
 
 
 def close_at_sites(config: RunConfig, run_id: str, opening: int) -> None:
