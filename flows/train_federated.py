@@ -6,6 +6,7 @@ from typing import Any
 
 from prefect import flow, runtime
 from prefect.client.schemas.objects import State
+from prefect.logging import get_run_logger
 from prefect.states import Cancelled, Completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
@@ -40,6 +41,7 @@ from tasks import home
 from tasks.aggregation import aggregate_as_task
 from tasks.approval import agree_to_registration, operator_at, show_decisions
 from tasks.artifacts import show_plan, show_report, show_round
+from tasks.aside import aside
 from tasks.audit import audit_clients, audit_dataset
 from tasks.client_round import MappedEngine, Site
 from tasks.data import has_begun, load_data, make_plan, plan_of
@@ -141,6 +143,7 @@ def train_federated(
     with (
         telling(flow_run_id, config.rounds.count, run_id) as tell,
         refusing(run_id, tell) as refused,
+        aside(show_round, get_run_logger().warning) as show,
     ):
         opening = take_up(run_id) if isinstance(config.engine, Sites) else 0
         if opening:
@@ -173,7 +176,7 @@ def train_federated(
             for record in run_rounds(
                 plan, chain, clients, tell, aggregate_as_task, operator_at(chain)
             ):
-                show_round(record, config.rounds.count)
+                show(record, config.rounds.count)
 
             tell(stage("evaluation"))
             result = conclude(plan, chain, clients, tell)

@@ -20,6 +20,7 @@ from fedcore.aggregation import GROUP
 from fedcore.event_sink import EventSink
 from fedcore.events import Emit, Event, EventType, Fact, Role
 from tasks import home
+from tasks.aside import aside, guarded
 from tasks.data import has_begun
 
 # Four events for every client and round: of large cohorts they are in the log only, because
@@ -41,9 +42,11 @@ def telling(flow_run_id: str, rounds: int, chain: str) -> Iterator[Emit]:
     told by :func:`tell_end`, which knows the state.
     """
     logger = get_run_logger()
-    with EventSink(home.event_log(), flow_run_id, home.spool(), warn=logger.warning) as sink:
-        forward = _guarded(to_prefect(), logger.warning)
-        show = _guarded(console_progress(rounds), logger.warning)
+    with (
+        aside(console_progress(rounds), logger.warning) as show,
+        EventSink(home.event_log(), flow_run_id, home.spool(), warn=logger.warning) as sink,
+    ):
+        forward = guarded(to_prefect(), logger.warning)
 
         def tell(fact: Fact) -> None:
             event = sink.tell(fact)
@@ -69,7 +72,7 @@ def tell_end(flow: Any, flow_run: Any, state: Any) -> None:
     """
     warn = get_logger("fedloom.events").warning
     status = ENDED.get(state.type.value, state.type.value.lower())
-    forward = _guarded(to_prefect(), warn)
+    forward = guarded(to_prefect(), warn)
     with EventSink(home.event_log(), str(flow_run.id), home.spool(), warn=warn) as sink:
         forward(sink.tell(facts.run_stopped(status, state.message or "")))
 
@@ -138,22 +141,6 @@ def console_progress(rounds: int) -> Callable[[Event], None]:
             logger.warning(event.message)
 
     return show
-
-
-def _guarded(send: Callable[[Event], None], warn: Callable[[str], None]) -> Callable[[Event], None]:
-    """``send`` that warns, once, where it would raise."""
-    has_warned = False
-
-    def try_to_send(event: Event) -> None:
-        nonlocal has_warned
-        try:
-            send(event)
-        except Exception as error:
-            if not has_warned:
-                warn(f"the run goes on; Prefect did not take an event: {error!r}")
-            has_warned = True
-
-    return try_to_send
 
 
 def _committed(run_id: str) -> int:
