@@ -12,8 +12,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
-
-import fsspec
+from urllib.request import Request, urlopen
 
 MOST_BYTES = 8192
 TICK = 0.05
@@ -32,9 +31,8 @@ def start_flood(
 def flood(url: str, run: str, sites: list[str], seconds: float, rate: float) -> dict[str, Any]:
     """Writes ``rate`` bad submissions a second, or as many as the place takes."""
     random.seed(0)
-    fs, root = fsspec.core.url_to_fs(url)
     is_folder = "://" not in url
-    write = _write_file if is_folder else fs.pipe_file
+    root, write = (url, _write_file) if is_folder else (url.partition("://")[2], _put_object)
     threads = ThreadPoolExecutor(4 if is_folder else 16)
     began, written = time.monotonic(), 0
     while (now := time.monotonic() - began) < seconds:
@@ -67,6 +65,16 @@ def _bad(root: str, run: str, site: str) -> tuple[str, bytes]:
 def _write_file(path: str, data: bytes) -> None:
     os.makedirs(os.path.dirname(path), exist_ok=True)
     Path(path).write_bytes(data)
+
+
+def _put_object(path: str, data: bytes) -> None:
+    """By a server that asks for no signature; s3fs would take longer than the server."""
+    url, kind = (
+        f"{os.environ['AWS_ENDPOINT_URL']}/{path}",
+        {"Content-Type": "application/octet-stream"},
+    )
+    with urlopen(Request(url, data, kind, method="PUT"), timeout=60) as answer:
+        answer.read()
 
 
 if __name__ == "__main__":
