@@ -1,5 +1,5 @@
-"""Many sites through the real stack: do all rounds complete, how long between two of them, and what
-memory the coordinator takes.
+"""Many sites through the real stack: do all rounds complete, how long between two of them, how soon
+do sites begin, what do they ask meanwhile, and what memory does the coordinator take.
 
 python -m benchmarks.sites --rounds 5 --reports benchmarks/reports
 """
@@ -7,13 +7,14 @@ python -m benchmarks.sites --rounds 5 --reports benchmarks/reports
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
@@ -25,11 +26,13 @@ import psutil
 
 from benchmarks.chaos.control import Control
 from benchmarks.chaos.stack import log_of
-from benchmarks.mailbox_parties import make_parties
+from benchmarks.mailbox_parties import Parties, make_parties
 from benchmarks.operations import table
 from benchmarks.report import write_report
+from benchmarks.site_times import Mailed, between_rounds, until_started
 from deployments.registration import register
 from deployments.site.keep import environment
+from deployments.site.worker import HEARTBEAT_SECONDS, LOOK_SECONDS, POLL_SECONDS
 from deployments.stack.lifecycle import bring_down, bring_up
 from deployments.stack.options import Options
 from deployments.stack.recovery import processes_of_runs
@@ -37,8 +40,9 @@ from deployments.stack.stack import Stack
 from fedcore.config import make_config
 from fedcore.events import Event, EventType
 from fedcore.sites.folder import SiteFolder, write_settings
+from fedcore.sites.session import LONGEST_PAUSE
 
-CASES = ((8, 8), (50, 5))  # (sites, workers)
+CASES = (("sqlite", 8, 8), ("postgres", 8, 8), ("postgres", 50, 5))  # (database, sites, workers)
 ENDED = {"Completed", "Failed", "Crashed", "Cancelled"}
 MOST_SECONDS = 900.0
 
@@ -47,10 +51,11 @@ def main() -> None:
     """Measures and writes ``sites.md`` and ``sites.json``."""
     words = argparse.ArgumentParser(description=__doc__)
     words.add_argument("--rounds", type=int, default=5)
-    words.add_argument("--database", choices=("sqlite", "postgres"), default="postgres")
+    words.add_argument("--case", type=int, choices=range(len(CASES)), help="only this one")
     words.add_argument("--reports", type=Path, default=Path("benchmarks/reports"))
     args = words.parse_args()
-    rows = [measured(sites, workers, args.rounds, args.database) for sites, workers in CASES]
+    cases = CASES if args.case is None else (CASES[args.case],)
+    rows = [measured(database, sites, workers, args.rounds) for database, sites, workers in cases]
     report(args.reports, rows)
 
 
@@ -60,11 +65,28 @@ def report(folder: Path, rows: list[dict[str, Any]]) -> None:
         "Sites with 60 rows of 4 numbers each, logistic regression, the mailbox in a folder; all "
         "on one machine with the coordinator's stack. Workers host their sites' sessions.",
         table(rows),
+        "From a round's last answer in the mailbox to the next one's first announcement, less the "
+        "aggregation; and from an announcement to the start of the task at its site, which is "
+        "idle.",
+        asked(),
     ]
     write_report(folder, "sites", "Many sites", body, {"rows": rows})
 
 
-def measured(sites: int, workers: int, rounds: int, database: str) -> dict[str, Any]:
+def asked() -> str:
+    """What one site and fifty of them ask while a run goes on and they have nothing to do."""
+    api = 1 / POLL_SECONDS + 1 / LOOK_SECONDS + 1 / HEARTBEAT_SECONDS
+    mailbox = 1 / LONGEST_PAUSE
+    return (
+        f"An idle site in a run asks Prefect {api:.2f} times a second (for sessions every "
+        f"{POLL_SECONDS:g} s, after its own every {LOOK_SECONDS:g} s, a heartbeat every "
+        f"{HEARTBEAT_SECONDS:g} s) and the mailbox {mailbox:.1f} times (for the next "
+        f"announcement every {LONGEST_PAUSE:g} s); 50 sites {50 * api:.0f} and {50 * mailbox:.0f} "
+        "times."
+    )
+
+
+def measured(database: str, sites: int, workers: int, rounds: int) -> dict[str, Any]:
     """One run over so many sites that so many processes host."""
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
@@ -78,7 +100,7 @@ def measured(sites: int, workers: int, rounds: int, database: str) -> dict[str, 
                 write_settings(site, site.settings.model_copy(update=api))
             register(stack)
             with working(home, list(parties.sites.values()), workers):
-                return {"database": database, **one_run(stack, sites, workers, rounds)}
+                return {"database": database, **one_run(stack, parties, workers, rounds)}
         finally:
             bring_down(home)
 
@@ -101,7 +123,7 @@ def working(home: Path, sites: list[SiteFolder], workers: int) -> Iterator[None]
                 process.wait()
 
 
-def one_run(stack: Stack, sites: int, workers: int, rounds: int) -> dict[str, Any]:
+def one_run(stack: Stack, parties: Parties, workers: int, rounds: int) -> dict[str, Any]:
     """What a run took."""
     config = make_config(
         {
@@ -109,41 +131,42 @@ def one_run(stack: Stack, sites: int, workers: int, rounds: int) -> dict[str, An
             "audit": {"remedy": "accept"},
             "model": {"kind": "logistic"},
             "training": {"kind": "loop", "batch_size": 16, "steps": 2},
-            "rounds": {"count": rounds, "min_clients": sites},
+            "rounds": {"count": rounds, "min_clients": len(parties.sites)},
             "evaluation": {"every": rounds},
             "engine": {"kind": "sites", "limit_seconds": 600, "join_seconds": 600},
         }
     )
     control, most, over = Control(stack), [0], threading.Event()
     run = control.start("train-federated/custom", config.model_dump(mode="json"))
-    watcher = threading.Thread(target=_watch, args=(stack.home, run, most, over))
+    lanes = parties.coordinator.lanes(parties.mailbox, run, 1, ())
+    mailed = Mailed(Path(parties.mailbox.place.root), lanes)
+    watcher = threading.Thread(target=_watch, args=(stack.home, run, most, mailed, over))
     watcher.start()
     begun = time.monotonic()
     while control.state(run) not in ENDED and time.monotonic() - begun < MOST_SECONDS:
         time.sleep(0.5)
     over.set()
     watcher.join()
+    took, state = time.monotonic() - begun, control.state(run)
     events = log_of(stack).history(run)
-    waits = between_rounds(events)
     of = {kind: sum(event.type is kind for event in events) for kind in EventType}
+    announced, answered = mailed.times()
+    aggregation = _median(aggregations(events))
+    starts = until_started(announced, *control.tasks_at_sites(run)).values()
     return {
-        "sites": sites,
+        "sites": len(parties.sites),
         "workers": workers,
-        "state": control.state(run),
+        "state": state,
         "rounds completed": f"{of[EventType.ROUND_COMPLETED]} of {rounds}",
         "updates": of[EventType.CLIENT_UPDATE_UPLOADED],
-        "last update to next round, median s": round(median(waits), 2) if waits else "-",
-        "aggregation, median s": round(median(aggregations(events)), 2),
+        "last answer to next announcement, median s": round(
+            _median(between_rounds(announced, answered)) - aggregation, 2
+        ),
+        "aggregation, median s": round(aggregation, 2),
+        "announcement to task, median s": round(_median(starts), 2),
         "coordinator's most memory, MB": round(most[0] / 2**20),
-        "run, s": round(time.monotonic() - begun, 1),
+        "run, s": round(took, 1),
     }
-
-
-def between_rounds(events: list[Event]) -> list[float]:
-    """Seconds from a round's last update to the first announcement of the next."""
-    last = _times(events, EventType.CLIENT_UPDATE_UPLOADED, max)
-    first = _times(events, EventType.CLIENT_TRAIN_STARTED, min)
-    return [first[number + 1] - when for number, when in last.items() if number + 1 in first]
 
 
 def aggregations(events: list[Event]) -> list[float]:
@@ -152,16 +175,14 @@ def aggregations(events: list[Event]) -> list[float]:
     return [event.latency_ms / 1000 for event in done if event.latency_ms is not None]
 
 
-def _times(events: list[Event], kind: EventType, pick: Any) -> dict[int, float]:
-    found: dict[int, list[float]] = {}
-    for event in events:
-        if event.type is kind:
-            found.setdefault(event.round, []).append(event.ts)
-    return {number: pick(times) for number, times in found.items()}
+def _median(values: Iterable[float]) -> float:
+    found = list(values)
+    return median(found) if found else math.nan
 
 
-def _watch(home: Path, run: str, most: list[int], over: threading.Event) -> None:
+def _watch(home: Path, run: str, most: list[int], mailed: Mailed, over: threading.Event) -> None:
     while not over.wait(0.5):
+        mailed.look()
         for process in processes_of_runs(home).get(run, ()):
             try:
                 most[0] = max(most[0], process.memory_info().rss)

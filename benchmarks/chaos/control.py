@@ -63,6 +63,17 @@ class Control:
         found = self._prefect("POST", "/flow_runs/filter", body)
         return {one["work_queue_name"]: one["state"]["name"] for one in found}
 
+    def tasks_at_sites(self, run_id: str) -> tuple[list[dict[str, Any]], dict[str, str]]:
+        """The task runs of the sessions of a run over sites; flow run -> site."""
+        of_run = {"tags": {"all_": [f"flow-run:{run_id}"]}}
+        found = self._prefect("POST", "/flow_runs/filter", {"flow_runs": of_run})
+        tasks: list[dict[str, Any]] = []
+        while True:
+            body = {"flow_runs": of_run, "limit": 200, "offset": len(tasks), "sort": "ID_DESC"}
+            if not (page := self._prefect("POST", "/task_runs/filter", body)):
+                return tasks, {one["id"]: one["work_queue_name"] for one in found}
+            tasks += page
+
     def outcome(self, run_id: str) -> tuple[str, int]:
         """Final digest of the run's model version, and how many versions it left."""
         # Not where this stack's events are: the next stack has another log.
