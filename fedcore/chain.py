@@ -205,11 +205,19 @@ class Chain:
             previous = decision.digest
         return tuple(found)
 
-    def decide(self, question: Question, answer: Answer, *, when: str = "") -> Decision:
+    def decide(
+        self,
+        question: Question,
+        answer: Answer,
+        *,
+        when: str = "",
+        held: Mapping[str, Any] | None = None,
+    ) -> Decision:
         """Keeps an answer, between two rounds.
 
         Args:
           when: ISO 8601; now when left empty.
+          held: of sites that are added.
 
         Raises:
           RunTakenOver: another process decided meanwhile.
@@ -228,6 +236,7 @@ class Chain:
             who=answer.who.strip(),
             why=answer.why.strip(),
             when=when or datetime.now(UTC).isoformat(timespec="seconds"),
+            held=held or {},
         )
         self.keep_decision(decision)
         return decision

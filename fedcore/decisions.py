@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -13,11 +13,12 @@ MAX_WHO, MAX_WHY = 200, 2000
 
 
 class Verdict(StrEnum):
-    """What a person can say."""
+    """What a person can say; and what a run says of a site that was not there at its beginning."""
 
     APPROVE = "approve"
     DROP = "drop clients"
     STOP = "stop"
+    ADD = "add sites"
 
 
 class AnswerRefused(ValueError):
@@ -78,6 +79,7 @@ class Decision:
       point, round, asks: of the question.
       verdict, who, why, clients: of the answer.
       when: ISO 8601, UTC.
+      held: of sites that are added: client id -> JSON of its holding in the federation.
     """
 
     number: int
@@ -91,10 +93,14 @@ class Decision:
     who: str
     why: str
     when: str
+    held: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON value that ``from_json`` takes back."""
-        return {**asdict(self), "verdict": self.verdict.value, "clients": list(self.clients)}
+        value = {**asdict(self), "verdict": self.verdict.value, "clients": list(self.clients)}
+        if not self.held:
+            del value["held"]
+        return value
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> Decision:
@@ -127,6 +133,8 @@ def check_answer(question: Question, answer: Answer) -> None:
             )
         if len(value) > most:
             raise AnswerRefused(f"{name} has {len(value)} characters; at most {most} are kept.")
+    if answer.verdict is Verdict.ADD:
+        raise AnswerRefused("a site is added by the run, once it is there; approve, drop or stop.")
     if answer.verdict is not Verdict.DROP:
         if answer.clients:
             raise AnswerRefused(
@@ -157,7 +165,14 @@ def check_answer(question: Question, answer: Answer) -> None:
 
 def dropped(decisions: Sequence[Decision], round: int) -> set[str]:
     """The clients that decisions leave out of a round."""
-    return {client for each in decisions if each.round < round for client in each.clients}
+    before = [each for each in decisions if each.round < round and each.verdict is Verdict.DROP]
+    return {client for each in before for client in each.clients}
+
+
+def not_yet(decisions: Sequence[Decision], round: int) -> set[str]:
+    """The clients that were added after a round, or after it had begun."""
+    later = [each for each in decisions if each.round >= round and each.verdict is Verdict.ADD]
+    return {client for each in later for client in each.clients}
 
 
 def decision_rows(decisions: Sequence[Mapping[str, Any]]) -> list[list[str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -39,6 +39,12 @@ class Holding:
     sizes: Mapping[str, int]
     labels: tuple[int, ...]
 
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> Holding:
+        """The holding whose ``asdict`` this is."""
+        blobs = {split: Ref(**ref) for split, ref in value["blobs"].items()}
+        return Holding(blobs, value["sizes"], tuple(value["labels"]))
+
 
 @dataclass(frozen=True)
 class Federation:
@@ -59,6 +65,11 @@ class Federation:
         """Client ids in canonical (sorted) order."""
         return tuple(sorted(self.clients))
 
+    def with_clients(self, held: Mapping[str, Any]) -> Federation:
+        """The federation with some more clients: client id -> JSON of its holding."""
+        more = {client: Holding.from_json(value) for client, value in held.items()}
+        return replace(self, clients={**self.clients, **more})
+
     def load(self, store: Store, client: str, split: str) -> Split:
         """A client's samples of one split."""
         arrays = store.get_arrays(self.clients[client].blobs[split])
@@ -72,14 +83,7 @@ class Federation:
     def from_json(value: Mapping[str, Any]) -> Federation:
         """The federation that ``to_json`` described."""
         return Federation(
-            {
-                client: Holding(
-                    {split: Ref(**ref) for split, ref in held["blobs"].items()},
-                    held["sizes"],
-                    tuple(held["labels"]),
-                )
-                for client, held in value["clients"].items()
-            },
+            {client: Holding.from_json(held) for client, held in value["clients"].items()},
             {split: Ref(**ref) for split, ref in value["central"].items()},
             value["central_sizes"],
         )

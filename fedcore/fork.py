@@ -30,7 +30,7 @@ FIXED = {
     "preprocessing": "the clients' shares were scaled by it",
     "model": "the finished rounds trained it",
 }
-NOTES = ("audit", "partition-audit", "partition", "sites")
+NOTES = ("audit", "partition-audit", "partition", "sites", "descriptions")
 
 
 class ForkRefused(ValueError):

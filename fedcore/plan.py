@@ -11,7 +11,7 @@ import numpy as np
 from fedcore.config import RunConfig, make_config
 from fedcore.config_and_data import check_settings
 from fedcore.data.dataset import Dataset
-from fedcore.decisions import Decision, dropped
+from fedcore.decisions import Decision, dropped, not_yet
 from fedcore.federation import CENTRAL, Federation, share_out
 from fedcore.global_model import GlobalModel
 from fedcore.jobs import ClientJob, JobKind
@@ -80,13 +80,20 @@ class RunPlan:
         return self.config.participation.build()(self.asked(round), self.config.seed, round)
 
     def asked(self, round: int) -> tuple[str, ...]:
-        """Client ids that a round may draw, sorted: all but the excluded and the dropped."""
+        """Client ids that a round may draw, sorted: all but the excluded, those dropped before and
+        those added later."""
         left_out = {*self.config.rounds.exclude_clients, *dropped(self.decisions, round)}
-        return tuple(client for client in self.federation.ids if client not in left_out)
+        return tuple(client for client in self._there(round) if client not in left_out)
+
+    def _there(self, round: int) -> tuple[str, ...]:
+        later = not_yet(self.decisions, round)
+        return tuple(client for client in self.federation.ids if client not in later)
 
     def after(self, decisions: Sequence[Decision]) -> RunPlan:
-        """The plan once people have decided."""
-        return replace(self, decisions=tuple(decisions))
+        """The plan once people have decided, and sites were added."""
+        held = {client: value for one in decisions for client, value in one.held.items()}
+        federation = self.federation.with_clients(held)
+        return replace(self, decisions=tuple(decisions), federation=federation)
 
     def model_after(self, round: int, params: Ref, state: Ref | None) -> GlobalModel:
         """The model that the round after a recorded one starts from."""
@@ -163,7 +170,7 @@ class RunPlan:
         if self.config.evaluation.clients:
             places += [
                 (client, self.federation.clients[client].blobs.get(split))
-                for client in self.federation.ids
+                for client in self._there(round)
             ]
         batch = {"batch_size": self.config.training.eval_batch_size}
         return [

@@ -52,10 +52,10 @@ from tasks.sites import (
     begin_at_sites,
     close_at_sites,
     close_sessions,
-    engine_at_sites,
     meet_sites,
     open_sessions,
     refusing,
+    rounds_at_sites,
     take_up,
 )
 from tasks.start import begin_from, chain_at_start, config_at_start
@@ -166,20 +166,19 @@ def train_federated(
             return Completed(message=f"Dry run: nothing was trained. {REHEARSED.format(run_id)}")
 
         clients: ClientEngine
+        decided = operator_at(chain)
         if opening:
-            clients = engine_at_sites(config, run_id, opening, refused)
+            clients, decided = rounds_at_sites(config, run_id, opening, refused, decided)
         else:
             site = Site(chain.store.url, str(home.cache()), config.speed.workers)
             clients = MappedEngine(site)
         try:
             tell(stage("rounds", rounds=config.rounds.count))
-            for record in run_rounds(
-                plan, chain, clients, tell, aggregate_as_task, operator_at(chain)
-            ):
+            for record in run_rounds(plan, chain, clients, tell, aggregate_as_task, decided):
                 show(record, config.rounds.count)
 
             tell(stage("evaluation"))
-            result = conclude(plan, chain, clients, tell)
+            result = conclude(plan_of(run_id)[0], chain, clients, tell)
 
             if opening:
                 close_at_sites(config, run_id, opening)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -28,16 +28,19 @@ from fedcore.chain import Chain
 from fedcore.config import RunConfig
 from fedcore.engines.settings import Sites
 from fedcore.events import Emit
+from fedcore.plan import RunPlan
 from fedcore.sites.coordinator import Coordinator
 from fedcore.sites.mailbox import Mailbox
 from fedcore.sites.refusals import Refusals, Refused, untold
 from fedcore.sites.run import Invitation, begin_over_sites, invite, meet_again
 from fedcore.store import Store
 from tasks import home
+from tasks.approval import show_decisions
 from tasks.audit import show_audit
 from tasks.data import plan_of
 from tasks.shown_sites import ShownSites
 
+Consult = Callable[[RunPlan], RunPlan]
 POOL, SESSION = "sites", "site-session"
 ENTRYPOINT = "flows.site_session.site_session"
 UNDER_WAY = [StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.PAUSED]
@@ -128,11 +131,24 @@ def meet_sites(config: RunConfig, run_id: str, opening: int, refused: Refused) -
     meet_again(invitation, plan, chain, get_run_logger().info)
 
 
-def engine_at_sites(config: RunConfig, run_id: str, opening: int, refused: Refused) -> ShownSites:
-    """Does client jobs at the sites of the run's plan, and shows them."""
+def rounds_at_sites(
+    config: RunConfig, run_id: str, opening: int, refused: Refused, decided: Consult
+) -> tuple[ShownSites, Consult]:
+    """What does client jobs at the sites of the run's plan, and shows them; and what ``run_rounds``
+    consults: people as before, then the sites that were not there at the beginning."""
     plan, chain = plan_of(run_id)
-    invitation = invitation_of(config, run_id, opening, refused)
-    return ShownSites(invitation.engine(plan, chain.store, get_run_logger().info))
+    invitation, say = invitation_of(config, run_id, opening, refused), get_run_logger().info
+    engine = invitation.engine(plan, chain.store, say)
+    joining = invitation.joining(chain, engine, say)
+
+    def consulted(plan: RunPlan) -> RunPlan:
+        before = decided(plan)
+        after = joining.look(before)
+        if after is not before:
+            show_decisions(chain)
+        return after
+
+    return ShownSites(engine), consulted if invitation.settings.join_later else decided
 
 
 def close_at_sites(config: RunConfig, run_id: str, opening: int) -> None:

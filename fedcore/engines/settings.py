@@ -42,6 +42,11 @@ class Sites(Settings, title="Sites"):
         description="Where fewer sites answer than rounds.min_clients, the run waits so many "
         "seconds for them, says for whom, and then fails; Retry goes on.",
     )
+    join_later: bool = Field(
+        True,
+        description="A site that was not there in that time takes part from a later round on, once "
+        "it has described data that fit; the run waits for nobody, and keeps who joined when.",
+    )
     deadline_seconds: float = Field(
         600.0, gt=0, description="A site that has not answered until then misses the round."
     )

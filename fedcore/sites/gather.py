@@ -125,7 +125,7 @@ class Gathering:
 
         about = {site: StatisticsInquiry(inquiry, wanted) for site, inquiry in asked.items()}
         return self._ask(
-            {site: _asks(Ask.STATISTICS, config, one) for site, one in about.items()}, read
+            {site: asks(Ask.STATISTICS, config, one) for site, one in about.items()}, read
         )
 
     def prepare(self, plan: RunPlan, orders: Mapping[str, Preparation]) -> None:
@@ -134,7 +134,7 @@ class Gathering:
         Raises:
           TooFewSites: not enough have.
         """
-        said = {site: _asks(Ask.PREPARE, plan.config, how, plan) for site, how in orders.items()}
+        said = {site: asks(Ask.PREPARE, plan.config, how, plan) for site, how in orders.items()}
         self._ask(
             {site: one for site, one in said.items() if site in self.lanes},
             lambda site, told: told.facts,
@@ -143,7 +143,7 @@ class Gathering:
     def _describe(self, config: RunConfig, salt: str, drop: Drop) -> dict[str, Description]:
         asked = inquiries(config, list(drop), salt, drop)
         return self._ask(
-            {site: _asks(Ask.AUDIT, config, what) for site, what in asked.items()},
+            {site: asks(Ask.AUDIT, config, what) for site, what in asked.items()},
             lambda site, told: None if told.facts is None else read_description(told.facts, site),
         )
 
@@ -162,14 +162,14 @@ class Gathering:
         while open_:
             now, heard = time.monotonic() - started, False
             for site in sorted(open_):
-                told = self._hear(site, open_[site]) if site not in due else None
+                told = self.hear(site, open_[site]) if site not in due else None
                 try:
                     if told is not None and (answer := read(site, told)) is not None:
                         answers[site], heard = answer, True
                         del open_[site]
                         continue
                 except Refusal as refusal:
-                    told = self._refuse(site, open_[site], refusal)
+                    told = self.refuse(site, open_[site], refusal)
                 if told is not None:
                     if words.get(site) != told.code:
                         words[site] = told.code
@@ -198,7 +198,8 @@ class Gathering:
         self.say(f"{len(answers)} of {len(said)} sites have answered")
         return answers
 
-    def _hear(self, site: str, said: Announcement) -> Told | None:
+    def hear(self, site: str, said: Announcement) -> Told | None:
+        """What a site has said to an announcement; None: nothing yet."""
         lane = self.lanes[site]
         try:
             data = lane.answer(said.key, said.attempt)
@@ -216,9 +217,10 @@ class Gathering:
         except Refusal as refusal:
             # On a store without order the envelope may be there before its blob.
             is_early = refusal.reason is Reason.MISSING_BLOB
-            return None if is_early else self._refuse(site, said, refusal)
+            return None if is_early else self.refuse(site, said, refusal)
 
-    def _refuse(self, site: str, said: Announcement, refusal: Refusal) -> Told:
+    def refuse(self, site: str, said: Announcement, refusal: Refusal) -> Told:
+        """What is not admitted, told; the site is taken to have said its code."""
         self.refused(site, refusal, said.ask.value, said.round)
         return Told(None, refusal.reason)
 
@@ -230,7 +232,8 @@ _WHAT = {
 }
 
 
-def _asks(ask: Ask, config: RunConfig, about: About, plan: RunPlan | None = None) -> Announcement:
+def asks(ask: Ask, config: RunConfig, about: About, plan: RunPlan | None = None) -> Announcement:
+    """What is announced to a site before it takes part in rounds."""
     weights = plan.class_weights if plan else None
     return Announcement(ask, facts=Request(config, code_digest(), about, weights).to_json())
 

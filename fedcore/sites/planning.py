@@ -73,7 +73,7 @@ def plan_of_sites(config: RunConfig, descriptions: Sequence[Description], store:
         )
     first, how = sites[0], _scaling(config, sites)
     shared = {CENTRAL: how, **{one.client: how for one in sites}}
-    federation = Federation({one.client: _holding(one, how) for one in sites}, {}, {})
+    federation = Federation({one.client: holding_of(one, how) for one in sites}, {}, {})
     return assemble(
         config,
         store,
@@ -160,7 +160,7 @@ def _scaling(config: RunConfig, sites: Sequence[Description]) -> Scaling:
     return standardiser(merged(parts))
 
 
-def _holding(one: Description, how: Scaling) -> Holding:
+def holding_of(one: Description, how: Scaling) -> Holding:
     """What a site holds, by the names of its shards; their bytes are nobody else's business."""
     blobs = {split: Ref(shard_name(name, how), 0, "shard") for split, name in one.names.items()}
     return Holding(blobs, dict(one.sizes), one.train_labels)

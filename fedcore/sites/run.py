@@ -19,6 +19,7 @@ from fedcore.sites.correspondence import Correspondence
 from fedcore.sites.counts import counts_parquet, counts_picture
 from fedcore.sites.gather import Gathering, Waiting
 from fedcore.sites.inquiry import read_preparation
+from fedcore.sites.joining import Joining, keep_descriptions
 from fedcore.sites.mailbox import Mailbox, models
 from fedcore.sites.planning import plan_of_sites, preparations
 from fedcore.sites.refusals import Refused, untold
@@ -81,6 +82,10 @@ class Invitation:
             say=say,
         )
 
+    def joining(self, chain: Chain, engine: SitesEngine, say: Say) -> Joining:
+        """Looks after the sites that were not there when the run began."""
+        return Joining(self.gathering(say), chain, engine, self.salt)
+
     def close(self) -> None:
         """Tells the sites that the run is over, and takes away what lies in the mailbox.
 
@@ -128,6 +133,7 @@ def begin_over_sites(
     picture = store.put(counts_picture(descriptions), "picture")
     chain.annotate("audit", report.to_json())
     chain.annotate("warnings", list(plan.warnings))
+    keep_descriptions(chain, descriptions)
     chain.annotate("sites", {site: order.to_json() for site, order in orders.items()})
     chain.annotate("partition", {"manifest": vars(manifest), "picture": vars(picture)})
     chain.begin(plan.header())
@@ -140,10 +146,12 @@ def meet_again(invitation: Invitation, plan: RunPlan, chain: Chain, say: Say) ->
     Raises:
       TooFewSites: not enough have.
     """
-    orders = chain.annotation("sites")
-    invitation.gathering(say).prepare(
-        plan, {site: read_preparation(order) for site, order in orders.items()}
-    )
+    orders = {
+        site: read_preparation(order)
+        for site, order in chain.annotation("sites").items()
+        if site in plan.federation.clients
+    }
+    invitation.gathering(say).prepare(plan, orders)
 
 
 def invite(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fedcore.data.own import OWN
-from fedcore.decisions import Decision
+from fedcore.decisions import Decision, Verdict
 from fedcore.evaluation import HIGHER_IS_BETTER, summarise
 from fedcore.report.bootstrap import Interval
 from fedcore.report.tables import cell, markdown_table
@@ -152,7 +152,10 @@ def _reproduce(run: FinishedRun, mlflow_run_id: str) -> str:
             f"```\nfedloom run --fork {run.origin.run} --at-round {run.origin.round} -p KEY=VALUE\n"
             "```"
         )
-    dropped = sorted({client for one in run.decisions for client in one["clients"]})
+    decisions = map(Decision.from_json, run.decisions)
+    dropped = sorted(
+        {client for one in decisions if one.verdict is Verdict.DROP for client in one.clients}
+    )
     names = ", ".join(map(cell, dropped))
     decided = f" Decisions dropped {names}; they are to be taken again." if dropped else ""
     source = (run.header["identity"].get("provenance") or {}).get("source")
