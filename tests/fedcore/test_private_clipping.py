@@ -1,5 +1,7 @@
 """Clipped sums by layers against per-example gradients made by torch.func and by Opacus."""
 
+from itertools import product
+
 import pytest
 import torch
 from torch import nn
@@ -10,13 +12,8 @@ from fedcore.models.cnn import cnn_gn, cnn_mcmahan
 from fedcore.models.mobilenet import mobilenet
 from fedcore.models.resnet import BasicBlock
 from fedcore.training.private import trial
-from fedcore.training.private.clipped_sum import (
-    MARGIN,
-    NotByLayers,
-    sum_by_layers,
-    sum_by_vmap,
-    sum_one_by_one,
-)
+from fedcore.training.private.by_layers import NotByLayers, sum_by_layers, sum_of_head
+from fedcore.training.private.clipped_sum import MARGIN, sum_by_vmap, sum_one_by_one
 from fedcore.training.private.trial import choose_way
 
 
@@ -49,6 +46,7 @@ def _partly_frozen():
 
 BY_LAYERS = {
     "linear": (lambda: nn.Linear(7, 3), (7,)),
+    "head": (lambda: nn.Sequential(nn.Flatten(), nn.Dropout(0.0), nn.Linear(8, 3)), (2, 4)),
     "perceptron": (lambda: nn.Sequential(nn.Linear(7, 9), nn.Tanh(), nn.Linear(9, 3)), (7,)),
     "partly frozen": (_partly_frozen, (7,)),
     "cnn_gn": (lambda: cnn_gn((1, 8, 8), 3, width=4), (1, 8, 8)),
@@ -70,6 +68,9 @@ BY_LAYERS = {
     "tokens": (Tokens, (5, 6)),
     "tokens without bias": (lambda: Tokens(bias=False), (5, 6)),
 }
+
+
+HEADS = ("linear", "head")
 
 
 def _loss(network, inputs, targets):
@@ -126,8 +127,13 @@ def _near(found, expected):
     return ((found - expected).norm() / expected.norm()).item()
 
 
-@pytest.mark.parametrize("way", [sum_by_layers, sum_by_vmap, sum_one_by_one])
-@pytest.mark.parametrize("name", BY_LAYERS)
+@pytest.mark.parametrize(
+    ("name", "way"),
+    [
+        *product(BY_LAYERS, (sum_by_layers, sum_by_vmap, sum_one_by_one)),
+        *product(HEADS, (sum_of_head,)),
+    ],
+)
 def test_clipping_is_that_of_explicit_gradients(name, way) -> None:
     """In float64, where nothing is left but the margin kept below the bound."""
     factory, shape = BY_LAYERS[name]
@@ -161,7 +167,8 @@ def test_the_trial_lets_them_pass_and_leaves_them_as_they_were(name) -> None:
     network.train()
     before = [p.detach().clone() for p in network.parameters()]
     torch.manual_seed(5)
-    assert choose_way(network, _loss, shape, targets) is sum_by_layers
+    expected = sum_of_head if name in HEADS else sum_by_layers
+    assert choose_way(network, _loss, shape, targets) is expected
     after = torch.rand(1)
     torch.manual_seed(5)
     assert torch.equal(after, torch.rand(1)), "global generators are restored"
@@ -228,6 +235,8 @@ def test_tied_and_unknown_layers_are_not_told_by_layers() -> None:
     mixed = Called(lambda m, x: m.head(x + m.shift), shift=nn.Parameter(torch.ones(6)))
     with pytest.raises(NotByLayers, match="Called has no rule"):
         sum_by_layers(mixed, _loss, 1.0)
+    with pytest.raises(NotByLayers, match="Sequential is no linear layer after fixed ones"):
+        sum_of_head(_made(BY_LAYERS["perceptron"][0]), _loss, 1.0)
 
 
 class Scale(nn.Module):
@@ -316,9 +325,8 @@ def test_an_example_that_is_not_finite_counts_as_zero(bad) -> None:
 def test_the_trial_is_made_once(monkeypatch) -> None:
     network = nn.Linear(7, 3)
     labels = torch.zeros(1, dtype=torch.long)
-    assert choose_way(network, _loss, (7,), labels) is sum_by_layers
-    monkeypatch.setattr(trial, "sum_by_layers", None)
-    assert choose_way(network, _loss, (7,), labels) is sum_by_layers
+    assert choose_way(network, _loss, (7,), labels) is sum_of_head
+    monkeypatch.setattr(trial, "sum_of_head", sum_by_vmap)
+    assert choose_way(network, _loss, (7,), labels) is sum_of_head
     network.bias.requires_grad_(False)  # another network, in what is trained
-    monkeypatch.setattr(trial, "sum_by_layers", sum_by_vmap)
     assert choose_way(network, _loss, (7,), labels) is sum_by_vmap

@@ -1,25 +1,20 @@
 """The sum of a batch's clipped gradients, each example's scaled down to a norm of its own.
 
-By layers: one pass forward and one back to the layers' outputs, from which the norms and then the
-weighted sums follow without any gradient of a weight (Bu et al., Differentially Private
-Optimization on Large Foundation Models at Small Cost, ICML 2023, section 3, "book-keeping"). Where
-the layers do not allow it the examples' gradients are made: some at a time, or one by one.
-:mod:`fedcore.training.private.trial` chooses.
+:mod:`fedcore.training.private.by_layers` has the fast ways; here are those for any network, which
+make the examples' gradients: some at a time, or one by one. The trial chooses.
 """
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
 from torch.func import functional_call, grad, vmap
 
-from fedcore.training.private.layers import Part, Rule, Sums, rule_for
+from fedcore.training.private.layers import Part, Sums
 
 # (network, inputs, targets) -> sum of the examples' losses.
 Network = Callable[[torch.Tensor], torch.Tensor]
@@ -37,40 +32,24 @@ KEPT = 2**26
 MARGIN = 1e-5
 
 
-class NotByLayers(ValueError):
-    """This network's layers do not tell its examples' gradients."""
-
-
-def sum_by_layers(network: nn.Module, loss: Loss, clip_norm: float) -> ClippedSum:
+def sum_of_parts(
+    parts_of: Callable[[torch.Tensor, torch.Tensor], Sequence[Part]], clip_norm: float
+) -> ClippedSum:
     """A batch to the sum over its examples of ``gradient * min(1, clip_norm / norm)``.
 
     An example whose gradient is not finite counts as zero: to stop here would tell that there is
     one. A parameter that the network did not use is not in the result.
 
     Args:
-      network: treats its examples independently.
-      loss: of a batch, a sum over its examples.
+      parts_of: a batch to its layers' parts.
       clip_norm: L2 bound over all trainable parameters together.
-
-    Raises:
-      NotByLayers: a trainable parameter is in a layer without a rule or used twice.
     """
-    rules = _rules(network)
 
     def clipped_sum(inputs, targets):
-        with _watched(rules) as calls:
-            total = loss(network, inputs, targets)
-        calls = [call for call in calls if call.output.requires_grad]
-        outputs = [call.output for call in calls]
-        outer = torch.autograd.grad(total, outputs, allow_unused=True) if calls else []
+        parts = parts_of(inputs, targets)
+        if not parts:
+            return {}
         with torch.no_grad():
-            parts = [
-                call.part(gradient, len(inputs))
-                for call, gradient in zip(calls, outer, strict=True)
-                if gradient is not None
-            ]
-            if not parts:
-                return {}
             norms = sum((part.squares for part in parts[1:]), parts[0].squares).sqrt()
             if math.isfinite(norms.max().item()):
                 factors = clip_factors(norms, clip_norm)
@@ -82,7 +61,7 @@ def sum_by_layers(network: nn.Module, loss: Loss, clip_norm: float) -> ClippedSu
 
 
 def sum_by_vmap(network: nn.Module, loss: Loss, clip_norm: float) -> ClippedSum:
-    """As :func:`sum_by_layers`, for any network that ``torch.func.vmap`` can run."""
+    """As :func:`sum_of_parts`, for any network that ``torch.func.vmap`` can run."""
     named = {name: p for name, p in network.named_parameters() if p.requires_grad}
     at_once = max(1, KEPT // sum(parameter.numel() for parameter in named.values()))
 
@@ -116,7 +95,7 @@ def sum_by_vmap(network: nn.Module, loss: Loss, clip_norm: float) -> ClippedSum:
 
 
 def sum_one_by_one(network: nn.Module, loss: Loss, clip_norm: float) -> ClippedSum:
-    """As :func:`sum_by_layers`, for any network at all: each example alone."""
+    """As :func:`sum_of_parts`, for any network at all: each example alone."""
     parameters = [p for p in network.parameters() if p.requires_grad]
 
     def clipped_sum(inputs, targets):
@@ -143,57 +122,3 @@ def clip_factors(norms: torch.Tensor, clip_norm: float) -> torch.Tensor:
     tensor([1.0000, 1.0000, 0.5000])
     """
     return (clip_norm / (1 + MARGIN) / norms).clamp(max=1.0)
-
-
-@dataclass(frozen=True)
-class _Call:
-    layer: nn.Module
-    rule: Rule
-    input: torch.Tensor
-    output: torch.Tensor
-
-    def part(self, outer: torch.Tensor, examples: int) -> Part:
-        if not len(self.input) == len(outer) == examples:
-            raise NotByLayers(f"{type(self.layer).__name__} does not see one row per example.")
-        # bfloat16 values of autocast are exact in float32, where norms and sums are taken.
-        dtype = torch.promote_types(outer.dtype, torch.float32)
-        return self.rule(self.layer, self.input.detach().to(dtype), outer.to(dtype))
-
-
-@contextmanager
-def _watched(rules: Mapping[nn.Module, Rule]) -> Iterator[list[_Call]]:
-    """What each layer with trainable parameters read and gave in this scope."""
-    calls: list[_Call] = []
-    seen: set[nn.Module] = set()
-
-    def note(rule):
-        def hook(layer, args, output):
-            if layer in seen or len(args) != 1 or not isinstance(output, torch.Tensor):
-                raise NotByLayers(f"{type(layer).__name__} is called twice or unusually.")
-            seen.add(layer)
-            calls.append(_Call(layer, rule, args[0], output))
-
-        return hook
-
-    hooks = [layer.register_forward_hook(note(rule)) for layer, rule in rules.items()]
-    try:
-        yield calls
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-def _rules(network: nn.Module) -> Mapping[nn.Module, Rule]:
-    """The rule of each layer that owns trainable parameters, no parameter in two of them."""
-    rules: dict[nn.Module, Rule] = {}
-    owned: set[nn.Parameter] = set()
-    for layer in network.modules():
-        own = [p for p in layer.parameters(recurse=False) if p.requires_grad]
-        if not own:
-            continue
-        rule = rule_for(layer)
-        if rule is None or not owned.isdisjoint(own):
-            raise NotByLayers(f"{type(layer).__name__} has no rule or shares a parameter.")
-        owned.update(own)
-        rules[layer] = rule
-    return rules

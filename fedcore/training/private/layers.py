@@ -66,13 +66,13 @@ def _linear(layer: nn.Linear, inputs: torch.Tensor, outer: torch.Tensor) -> Part
         return _product(layer, inputs[:, None], outer[:, None])
     reached: torch.Tensor | int = int(_is_trained(layer.bias))
     if _is_trained(layer.weight):
-        reached = inputs.square().sum(1) + reached
+        reached = torch.linalg.vector_norm(inputs, dim=1).square() + reached
 
     def weighted(factors):
         scaled = outer * factors[:, None]
         return _trained(layer, lambda: scaled.mT @ inputs, lambda: factors @ outer)
 
-    return Part(outer.square().sum(1) * reached, weighted)
+    return Part(torch.linalg.vector_norm(outer, dim=1).square() * reached, weighted)
 
 
 def _convolution(layer: nn.Conv2d, inputs: torch.Tensor, outer: torch.Tensor) -> Part:

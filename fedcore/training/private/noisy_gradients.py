@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from fedcore.models.state import trainable_parameters
@@ -78,24 +77,23 @@ def noisy_gradients(lesson: Lesson) -> Callable[[torch.Tensor], dict[str, torch.
         raise ValueError("this lesson is not private; it has no noise.")
     noise = private.example_noise
     parameters = trainable_parameters(lesson.model)
-    sizes = [parameter.numel() for parameter in parameters.values()]
+    shapes = {name: parameter.shape for name, parameter in parameters.items()}
+    sizes = [shape.numel() for shape in shapes.values()]
     clipped_sum = _clipped_sum(lesson, noise.clip_norm)
     expected = noise.sampling_rate * len(lesson.samples)
-    rows = _rows(private.noise, sum(sizes))
+    rows = _rows(private.noise, sum(sizes), noise.clip_norm * noise.noise_multiplier / expected)
 
     def gradients(indices):
         sums: Sums = {}
         for part in indices.split(noise.micro_batch) if len(indices) else ():
             for parameter, value in clipped_sum(part).items():
                 sums[parameter] = sums[parameter] + value if parameter in sums else value
-        total = next(rows) * (noise.clip_norm * noise.noise_multiplier)
-        flat = [sums[p] if p in sums else torch.zeros_like(p) for p in parameters.values()]
-        total += torch.cat([value.detach().flatten() for value in flat]).cpu().numpy()
-        total /= expected
-        noisy = torch.from_numpy(total).float().to(lesson.device).split(sizes)
+        flat = [sums[p] if p in sums else p.new_zeros(p.shape) for p in parameters.values()]
+        total = torch.cat([value.flatten() for value in flat]).cpu()
+        noisy = next(rows).add(total, alpha=1 / expected).float().to(lesson.device).split(sizes)
         return {
-            name: value.view(parameter.shape)
-            for (name, parameter), value in zip(parameters.items(), noisy, strict=True)
+            name: value.view(shape)
+            for (name, shape), value in zip(shapes.items(), noisy, strict=True)
         }
 
     return gradients
@@ -116,7 +114,9 @@ def _clipped_sum(lesson: Lesson, clip_norm: float) -> Callable[[torch.Tensor], S
     return clipped_sum
 
 
-def _rows(stream: SecretStream, width: int) -> Iterator[np.ndarray]:
-    """Standard normal numbers for one step after the other, of small models some at once."""
+def _rows(stream: SecretStream, width: int, stddev: float) -> Iterator[torch.Tensor]:
+    """(width,) float64 noise for one step after the other, of small models some at once."""
+    count = max(1, 8192 // width)
     while True:
-        yield from stream.normal(width * (count := max(1, 8192 // width))).reshape(count, width)
+        drawn = stream.normal(width * count).reshape(count, width)
+        yield from torch.from_numpy(drawn * stddev)

@@ -9,14 +9,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import nn
 
-from fedcore.training.private.clipped_sum import (
-    Loss,
-    NotByLayers,
-    Way,
-    sum_by_layers,
-    sum_by_vmap,
-    sum_one_by_one,
-)
+from fedcore.training.private.by_layers import NotByLayers, sum_by_layers, sum_of_head
+from fedcore.training.private.clipped_sum import Loss, Way, sum_by_vmap, sum_one_by_one
 from fedcore.training.private.layers import Sums
 
 _FOUND: WeakKeyDictionary[nn.Module, dict[tuple[bool, ...], Way]] = WeakKeyDictionary()
@@ -52,9 +46,8 @@ def _tried(
     with _invented_weights(network):
         inputs = torch.randn(_EXAMPLES, *input_shape, device=device)
         labels = targets.new_zeros(_EXAMPLES, *targets.shape[1:], device=device)
-        for way in (sum_by_layers, sum_by_vmap):
-            if way is sum_by_layers and _mixes(network, inputs):
-                continue
+        together = () if _mixes(network, inputs) else (sum_of_head, sum_by_layers)
+        for way in (*together, sum_by_vmap):
             if _is_right(way, network, loss, inputs, labels):
                 return way
     return sum_one_by_one
