@@ -67,20 +67,23 @@ class Console:
                 raise TimeoutError(f"run {run} is {now}, not {' or '.join(states)}")
             time.sleep(1)
 
-    def until_trained(self, run: str, tasks: int) -> None:
-        """Wait until so many client tasks are complete."""
+    def until_trained(self, run: str, tasks: int, kind: str = "client") -> None:
+        """Wait until so many tasks of a kind are complete."""
         body = {
             "flow_runs": {"id": {"any_": [run]}},
-            "task_runs": {
-                "state": {"type": {"any_": ["COMPLETED"]}},
-                "name": {"like_": "client"},
-            },
+            "task_runs": {"state": {"type": {"any_": ["COMPLETED"]}}, "name": {"like_": kind}},
         }
         begun = time.monotonic()
         while self.ask("/task_runs/count", body) < tasks:
             if time.monotonic() - begun > PATIENCE_SECONDS:
-                raise TimeoutError(f"run {run} has not trained {tasks} clients")
+                raise TimeoutError(f"run {run} has not done {tasks} {kind} tasks")
             time.sleep(0.5)
+
+    def below(self, run: str) -> list[str]:
+        """The ids of the sites' sessions of a run, by the sites' names."""
+        tags = {"all_": [f"flow-run:{run}"]}
+        found = self.ask("/flow_runs/filter", {"flow_runs": {"tags": tags}, "sort": "NAME_ASC"})
+        return [one["id"] for one in found]
 
     def open(self, path: str, text: str, rest: float = 4.0) -> None:
         """A page of Prefect's console that shows a text; drawings get a moment."""

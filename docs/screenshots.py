@@ -1,6 +1,6 @@
 """Renews the pictures in docs/images: an operator's day on a running stack, in a real browser.
 
-    fedloom deploy
+    fedloom deploy                            # for the scene `sites`: fedloom federation up
     python docs/screenshots.py                # all scenes, a quarter of an hour
     python docs/screenshots.py pause refuse   # only these
 
@@ -172,6 +172,28 @@ def schedule(console: Console) -> None:
     time.sleep(2)
 
 
+def sites(console: Console) -> None:
+    """A run over the four hospitals, one of which asks for more of itself on the way."""
+    policy = console.stack.home / "federation" / "va" / "policy.yaml"
+    before = policy.read_text()
+    rounds = {"count": 8, "min_clients": 3}
+    run = console.start("heart-disease-sites", seed=new_seed(), rounds=rounds)
+    try:
+        console.until_trained(run, 5, "aggregate")
+        policy.write_text(before.replace("minimum_examples: 10\n", "minimum_examples: 100\n"))
+        console.until(run, "Completed")
+    finally:
+        policy.write_text(before)
+    console.run_page(run, "Completed", "Subflow Runs")
+    console.take("sites-run")
+    console.artifact(run, "round-008", "Round 8")
+    console.take("sites-round", bottom=460)
+    console.artifact(run, "data-audit", "the data of 4 sites")
+    console.take("sites-audit", bottom=540)
+    console.run_page(console.below(run)[0], "Completed", "Task Runs")
+    console.take("sites-session")
+
+
 def model(console: Console) -> None:
     """The newest model version in MLflow; heart-disease with a champion before it shows most."""
     os.environ.update(access(console.stack))
@@ -190,7 +212,7 @@ def model(console: Console) -> None:
 
 SCENES: dict[str, Callable[[Console], None]] = {
     scene.__name__: scene
-    for scene in (trigger, watch, queue, pause, approve, refuse, schedule, model)
+    for scene in (trigger, watch, queue, pause, approve, refuse, schedule, sites, model)
 }
 
 

@@ -12,6 +12,7 @@ from deployments.cli.main import app
 from fedcore.config import load_config
 from fedcore.numerics import code_digest
 from fedcore.sites.announcement import Announcement, Ask
+from fedcore.sites.codes import WORDS, Code
 from fedcore.sites.coordinator import Coordinator
 from fedcore.sites.folder import SiteFolder
 from fedcore.sites.inquiry import Inquiry
@@ -40,6 +41,12 @@ def run_console(text, said):
         said.append((line, done.output))
         if file:
             Path(file).write_text(done.stdout)
+
+
+def plain(line):
+    """A line without what another day, folder or release writes otherwise."""
+    line = re.sub(r"\b[0-9a-f]{12,64}(\.\.\.)?", "DIGEST", line)
+    return re.sub(r"\d{4}-\d\d-\d\d|(?<=--folder )\S+", "", line)
 
 
 class Run:
@@ -79,6 +86,10 @@ def test_every_block_works(tmp_path, monkeypatch):
             first = text.splitlines()[0]
             assert re.fullmatch(r"# [a-z]+(/[a-z]+)?\.yaml", first), f"{first}: names the file"
             Path(first[2:]).write_text(text)
+        elif language == "text":
+            line, output = said[-1]
+            shown = {plain(one) for one in text.splitlines()} - {"..."}
+            assert not shown - {plain(one) for one in output.splitlines()}, f"{line}\n{output}"
         else:
             exec(compile(text, f"{PAGE.name}: {text[:40]!r}", "exec"), {})
     assert attempts == 2
@@ -93,3 +104,8 @@ def test_page_shows_what_fails():
     """The runner itself can fail: a command that does not work is noticed."""
     with pytest.raises(AssertionError, match="absent"):
         run_console("fedloom site status --folder absent", [])
+
+
+def test_every_code_is_explained():
+    rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    assert {code: words for code, words in rows if code in set(Code)} == WORDS
