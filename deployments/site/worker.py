@@ -275,8 +275,6 @@ def main() -> None:
     an API without tokens, in one process, where a simulation has more sites than processes."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    # It watches for a pause of the session's flow run; a site pauses by its own status.
-    logging.getLogger("prefect.FlowRunSuspendingObserver").setLevel(logging.CRITICAL)
     sites = [SiteFolder(Path(word)) for word in sys.argv[1:]]
     url, token = sites[0].settings.api, sites[0].token
     if not url:
@@ -285,10 +283,10 @@ def main() -> None:
         raise SystemExit("Sites of one process share an API and have no token: one site, please.")
     os.environ.update(prefect_environment(sites[0], url, token))
     import_module("flows.site_session")  # half a minute on a small machine: before, not in a run
-    threads = [threading.Thread(target=_serve, args=(site, url, token)) for site in sites[1:]]
-    for thread in threads:
-        thread.daemon = True
-        thread.start()
+    # Only now, since the import sets loggers up anew. A site pauses by its own status.
+    logging.getLogger("prefect.FlowRunSuspendingObserver").setLevel(logging.CRITICAL)
+    for site in sites[1:]:
+        threading.Thread(target=_serve, args=(site, url, token), daemon=True).start()
     _serve(sites[0], url, token)
 
 

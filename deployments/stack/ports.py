@@ -7,6 +7,7 @@ import os
 import socket
 import tempfile
 from pathlib import Path
+from textwrap import shorten
 from typing import IO
 
 import psutil
@@ -84,6 +85,7 @@ def describe_holder(port: int) -> str:
             and connection.status == psutil.CONN_LISTEN
         }
         process = psutil.Process(next(pid for pid in pids if pid))
-        return f"process {process.pid} ({' '.join(process.cmdline())[:100]})"
+        words = shorten(" ".join(process.cmdline()), 100, placeholder=" ...")
+        return f"process {process.pid} ({words})"
     except (psutil.Error, StopIteration):
         return "another process"
