@@ -17,6 +17,7 @@ from fedcore.engines.engine import ClientEngine
 from fedcore.engines.in_process import InProcessEngine
 from fedcore.engines.pooled import PooledEngine
 from fedcore.events import EventType, Fact
+from fedcore.privacy.owner import Owner
 from fedcore.run import run_federated
 from fedcore.store import Store
 from fedcore.training.pool import WorkerPool
@@ -98,15 +99,15 @@ def runner(store: Path, workers: int) -> Iterator[Run]:
       workers: processes; 0 trains in this one. Changes nothing but the time.
     """
     blobs = Store(store / "store")
-    cache = store / "cache"
+    cache, owner = store / "cache", Owner(store / "privacy")
     if workers == 0:
-        yield _run_with(blobs, InProcessEngine(blobs, cache))
+        yield _run_with(blobs, InProcessEngine(blobs, cache, owner), owner)
         return
     with WorkerPool(workers) as pool:
-        yield _run_with(blobs, PooledEngine(blobs.url, cache, pool))
+        yield _run_with(blobs, PooledEngine(blobs.url, cache, pool, owner), owner)
 
 
-def _run_with(store: Store, engine: ClientEngine) -> Run:
+def _run_with(store: Store, engine: ClientEngine, owner: Owner) -> Run:
     def run(config: RunConfig) -> Measured:
         seconds = []
 
@@ -121,6 +122,7 @@ def _run_with(store: Store, engine: ClientEngine) -> Run:
             run_id=f"benchmark-{secrets.token_hex(8)}",
             data_folder=data_folder(),
             emit=listen,
+            owner=owner,
         )
         kept = store.get_arrays(result.scores) if result.scores else {}
         return Measured(

@@ -109,11 +109,11 @@ class Trace:
         """When something was left under a folder."""
         return [at for at, did, name in self.requests if did == "post" and name.startswith(folder)]
 
-    def working(self, job: Any, store: Store, cache: Path) -> Any:
+    def working(self, job: Any, store: Store, cache: Path, owner: Any) -> Any:
         """A site's work; slower by ``slow`` seconds."""
         self.starts.append((time.monotonic(), job.client))
         time.sleep(self.slow)
-        return execute(job, store, cache)
+        return execute(job, store, cache, owner)
 
 
 @contextmanager

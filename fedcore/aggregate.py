@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
 from fedcore.aggregation import canonical_mean
+from fedcore.digests import digest_bytes
 from fedcore.global_model import GlobalModel
 from fedcore.outcomes import ClientUpdate
+from fedcore.plan import RunPlan
+from fedcore.privacy.client_level import private_mean
+from fedcore.privacy.client_round import CLIP_NORM, ClientRound, client_mechanism, client_round
+from fedcore.privacy.owner import Owner
 from fedcore.refs import Ref
 from fedcore.staleness import discount
 from fedcore.store import Store
 from fedcore.strategies.algorithm import Algorithm
-from fedcore.tensors import InvalidUpdate, check_delta
+from fedcore.tensors import Arrays, InvalidUpdate, check_delta, encode
 
 
 @dataclass(frozen=True)
@@ -37,18 +43,24 @@ def aggregate(
     updates: Sequence[tuple[str, ClientUpdate]],
     *,
     weighting: str,
+    private: ClientRound | None = None,
 ) -> Aggregate:
     """``strategy.step(mean(updates))``; an update that does not fit the model is left out.
 
     Args:
       updates: (client id, update); the order does not matter. A late one must have started from
         the model of its round, and counts less (:func:`fedcore.staleness.discount`).
-      weighting: ``examples`` or ``uniform``.
+      weighting: ``examples`` or ``uniform``; not used where clients are hidden.
+      private: hides clients; then no update at all is noise alone, and the new model is charged
+        before it is in the store.
+
+    Raises:
+      BudgetExceeded: it would tell too much of the clients.
     """
     anchor = store.get_arrays(parent.params)
     refused: dict[str, str] = {}
 
-    def valid() -> Iterator[tuple[Mapping[str, np.ndarray], float]]:
+    def valid() -> Iterator[tuple[Arrays, ClientUpdate]]:
         for client, update in sorted(updates, key=lambda pair: pair[0]):
             delta = store.get_arrays(update.delta)
             try:
@@ -58,28 +70,62 @@ def aggregate(
             except InvalidUpdate as error:
                 refused[client] = str(error)
                 continue
-            weight = float(update.num_examples) if weighting == "examples" else 1.0
-            yield delta, weight * discount(update.staleness)
+            yield delta, update
 
-    checked = valid()
-    first = next(checked, None)
-    if first is None:
-        return Aggregate(parent.then(parent.params, parent.state), refused)
-
-    def rest() -> Iterator[tuple[Mapping[str, np.ndarray], float]]:
-        yield first
-        yield from checked
-
-    mean_delta = canonical_mean(rest())
-    params = {name: value.astype(np.float64) for name, value in anchor.items()}
     state = store.get_arrays(parent.state) if parent.state else {}
+    extra: dict[str, np.ndarray] = {}
+    checked = valid()
+    if private is not None:
+        sums = ((delta, update.num_examples) for delta, update in checked)
+        mean_delta, clip = private_mean(sums, anchor, private.mechanism, private.key)
+        state.pop(CLIP_NORM, None)
+        extra = {CLIP_NORM: np.array(clip)} if private.mechanism.adaptive else {}
+    else:
+        first = next(checked, None)
+        if first is None:
+            return Aggregate(parent.then(parent.params, parent.state), refused)
+        mean_delta = canonical_mean(_weighted(chain([first], checked), weighting))
+    params = {name: value.astype(np.float64) for name, value in anchor.items()}
     moved, after = algorithm.step(params, state, mean_delta)
     rounded = {name: moved[name].astype(anchor[name].dtype) for name in anchor}
     _refuse_overflow(rounded)
+    if private is not None:
+        private.charge(digest_bytes(encode(rounded)))
     return Aggregate(
-        parent.then(store.put_arrays(rounded, "model"), _state_ref(store, after)),
+        parent.then(store.put_arrays(rounded, "model"), _state_ref(store, {**after, **extra})),
         refused,
     )
+
+
+def aggregate_round(
+    store: Store,
+    plan: RunPlan,
+    parent: GlobalModel,
+    updates: Sequence[tuple[str, ClientUpdate]],
+    owner: Owner | None = None,
+) -> Aggregate:
+    """``aggregate`` as a run's plan has it.
+
+    Args:
+      owner: the coordinator's secret and ledger, where clients are hidden.
+    """
+    config = plan.config
+    sizes = {one: held.sizes["train"] for one, held in plan.federation.clients.items()}
+    state = store.get_arrays(parent.state) if parent.state else {}
+    mechanism, private = client_mechanism(config, sizes, state), None
+    if mechanism is not None:
+        data, base = plan.identity["partition"], parent.params.digest
+        private = client_round(config, mechanism, data, base, updates, owner)
+    weighting = config.aggregation.weighting
+    return aggregate(store, plan.algorithm, parent, updates, weighting=weighting, private=private)
+
+
+def _weighted(
+    updates: Iterable[tuple[Arrays, ClientUpdate]], weighting: str
+) -> Iterator[tuple[Arrays, float]]:
+    for delta, update in updates:
+        weight = float(update.num_examples) if weighting == "examples" else 1.0
+        yield delta, weight * discount(update.staleness)
 
 
 def _state_ref(store: Store, state: Mapping[str, np.ndarray]) -> Ref | None:

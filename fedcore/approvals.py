@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -44,4 +44,10 @@ class ApprovalSettings(Settings):
     )
     quality: tuple[QualityBound, ...] = Field(
         (), max_length=16, description="After a round whose score crosses one of these."
+    )
+    epsilon: tuple[Annotated[float, Field(gt=0, le=1000)], ...] = Field(
+        (),
+        max_length=16,
+        description="Before the first round that would take what the run has told, its epsilon, "
+        "above one of these.",
     )

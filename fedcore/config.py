@@ -19,6 +19,8 @@ from fedcore.engines.settings import EngineSettings, Local
 from fedcore.models.settings import MlpSettings, ModelSettings
 from fedcore.participation import Everybody, ParticipationSettings
 from fedcore.partition.settings import Dirichlet, PartitionSettings
+from fedcore.privacy.checks import broken_promise
+from fedcore.privacy.settings import NoPrivacy, PrivacySettings
 from fedcore.settings import Settings
 from fedcore.strategies.settings import FedAvg, StrategySettings
 from fedcore.strict_yaml import StrictLoader
@@ -106,6 +108,7 @@ class RunConfig(Settings):
     preprocessing: PreprocessingSettings = Field(default_factory=PreprocessingSettings)
     model: ModelSettings = Field(default_factory=MlpSettings)
     training: TrainingSettings = Field(default_factory=LoopSettings)
+    privacy: PrivacySettings = Field(default_factory=NoPrivacy)
     strategy: StrategySettings = Field(default_factory=FedAvg)
     participation: ParticipationSettings = Field(default_factory=Everybody)
     aggregation: AggregationSettings = Field(default_factory=AggregationSettings)
@@ -146,6 +149,12 @@ class RunConfig(Settings):
                 f"approvals.quality looks at scores on validation data, which evaluation.splits="
                 f"{list(self.evaluation.splits)} does not measure; add val."
             )
+        return self
+
+    @model_validator(mode="after")
+    def _promise_can_be_kept(self) -> RunConfig:
+        if (why := broken_promise(self)) is not None:
+            raise ValueError(why)
         return self
 
     @property

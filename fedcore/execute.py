@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from fedcore import memo
-from fedcore.digests import digest_json
+from fedcore.digests import digest_bytes, digest_json
 from fedcore.evaluation import measure
 from fedcore.jobs import ClientJob, JobKind
 from fedcore.models.build import reusable_model
@@ -23,11 +23,24 @@ from fedcore.models.preprocess import Preprocess, preprocess_from_json
 from fedcore.models.settings import ModelSettings
 from fedcore.models.state import load_trainable, trainable_state
 from fedcore.numerics import code_digest, numerics
-from fedcore.outcomes import ClientOutcome, ClientUpdate, Done, Evaluation, Failed, outcome_to_json
+from fedcore.outcomes import (
+    ClientOutcome,
+    ClientUpdate,
+    Done,
+    Evaluation,
+    Failed,
+    Refused,
+    outcome_to_json,
+)
+from fedcore.privacy.budget import BudgetExceeded
+from fedcore.privacy.charging import charging
+from fedcore.privacy.owner import Owner
 from fedcore.refs import Ref
+from fedcore.sites.audit_entry import LogBroken
 from fedcore.store import BlobAltered, BlobMissing, Store
 from fedcore.strategies.drift import build_drift
 from fedcore.task import Task
+from fedcore.tensors import Arrays, encode
 from fedcore.training.settings import TrainingSettings
 from fedcore.training.threads import one_thread
 from fedcore.training.train import predict, train
@@ -41,22 +54,30 @@ _MODEL: TypeAdapter[Any] = TypeAdapter(ModelSettings)
 _TRAINING: TypeAdapter[Any] = TypeAdapter(TrainingSettings)
 
 
-def execute(job: ClientJob, store: Store, cache: Path) -> ClientOutcome:
+def execute(job: ClientJob, store: Store, cache: Path, owner: Owner | None = None) -> ClientOutcome:
     """What the client's job comes back with; the same bytes in every engine.
 
     An exception of the client's own (diverged training, a model that raises, unreadable data) is a
     :class:`fedcore.outcomes.Failed` with its reason. Trouble of this machine is not the client's
     and is raised: a full disk, a missing or altered blob of the store, no memory, other sources
     than those that planned the job.
+
+    Of a job with privacy for records nothing is put into the store before the owner's ledger has
+    it. What would take the data beyond their budget is :class:`fedcore.outcomes.Refused`.
+
+    Args:
+      owner: of the client's data; not needed without privacy.
     """
     if (done := remembered(job, store)) is not None:
         return done
     _require_same_code(job)
     started = time.monotonic()
     try:
-        result = _WORK[job.kind](job, store, cache)
-    except (BlobMissing, BlobAltered, MemoryError):
+        result = _WORK[job.kind](job, store, cache, owner)
+    except (BlobMissing, BlobAltered, MemoryError, LogBroken):
         raise
+    except BudgetExceeded as error:
+        return Refused(job.client, job.key, str(error))
     except Exception as error:
         if isinstance(error, OSError) and error.errno in MACHINE_TROUBLE:
             raise
@@ -87,10 +108,12 @@ def _require_same_code(job: ClientJob) -> None:
 
 
 def execute_json(payload: str) -> str:
-    """``execute`` for a worker process: JSON ``{"job", "store", "cache"}`` to an outcome's JSON."""
+    """``execute`` for a worker process: JSON of ``job``, ``store``, ``cache`` and ``owner`` to an
+    outcome's JSON."""
     value = json.loads(payload)
+    owner = None if value["owner"] is None else Owner.from_json(value["owner"])
     outcome = execute(
-        ClientJob.from_json(value["job"]), _opened(value["store"]), Path(value["cache"])
+        ClientJob.from_json(value["job"]), _opened(value["store"]), Path(value["cache"]), owner
     )
     return json.dumps(outcome_to_json(outcome))
 
@@ -100,12 +123,15 @@ def _opened(url: str) -> Store:
     return Store(url)
 
 
-def _train(job: ClientJob, store: Store, cache: Path) -> ClientUpdate:
+def _train(job: ClientJob, store: Store, cache: Path, owner: Owner | None) -> ClientUpdate:
     settings = job.settings
     anchor = store.get_arrays(job.base)
     data = _shard(store, job.data)
     model, task, preprocess = _prepared(job, anchor)
     weights = settings["class_weights"]
+    private = charging(job, owner)
+    if private is not None:
+        private.require()
     trained = train(
         model,
         data["inputs"],
@@ -120,14 +146,20 @@ def _train(job: ClientJob, store: Store, cache: Path) -> ClientUpdate:
         class_weights=None if weights is None else np.array(weights),
         cache=_features(job, cache),
         device=job.numerics["device"],
+        private=None if private is None else private.noise,
+        key=None if private is None else private.key,
     )
     after = trainable_state(model)
-    delta = {name: after[name] - anchor[name] for name in anchor}
+    delta: Arrays = {name: after[name] - anchor[name] for name in anchor}
+    if private is not None:
+        delta = private.protected(delta)
+        private.charge(digest_bytes(encode(delta)))
     ref = store.put_arrays(delta, "delta")
-    return ClientUpdate(job.base.digest, ref, trained.num_examples, dict(trained.metrics))
+    metrics = {} if private else dict(trained.metrics)  # how well it went tells of the data too
+    return ClientUpdate(job.base.digest, ref, trained.num_examples, metrics)
 
 
-def _evaluate(job: ClientJob, store: Store, cache: Path) -> Evaluation:
+def _evaluate(job: ClientJob, store: Store, cache: Path, owner: Owner | None) -> Evaluation:
     settings = job.settings
     data = _shard(store, job.data)
     model, task, preprocess = _prepared(job, store.get_arrays(job.base))
@@ -148,7 +180,7 @@ def _evaluate(job: ClientJob, store: Store, cache: Path) -> Evaluation:
     return Evaluation(len(data["targets"]), metrics, scores)
 
 
-Work = Callable[[ClientJob, Store, Path], ClientUpdate | Evaluation]
+Work = Callable[[ClientJob, Store, Path, Owner | None], ClientUpdate | Evaluation]
 _WORK: Mapping[JobKind, Work] = {
     JobKind.TRAIN: _train,
     JobKind.EVALUATE: _evaluate,

@@ -36,6 +36,8 @@ class ClientJob:
         the model's identity instead.
       state: the client's own state from earlier rounds, where the algorithm has one.
       keep_scores: evaluation keeps every sample's scores as a blob.
+      data_budget: JSON of what the client's data may tell in all runs, or None; not in the key,
+        because it changes only whether the work is done.
     """
 
     kind: JobKind
@@ -50,6 +52,7 @@ class ClientJob:
     model: Mapping[str, Any]
     state: Ref | None = None
     keep_scores: bool = False
+    data_budget: Mapping[str, float] | None = None
 
     @property
     def key(self) -> str:

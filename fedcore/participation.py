@@ -11,11 +11,14 @@ from fedcore import rng
 from fedcore.form import Choice, starts_at
 from fedcore.settings import Settings
 
-Participation = Callable[[Sequence[str], int, int], tuple[str, ...]]
+Coin = Callable[[int, str], float]
+"""(round, client) -> a number in [0, 1); independent for each."""
+Participation = Callable[[Sequence[str], int, Coin], tuple[str, ...]]
 
 
-def _coin(seed: int, round: int, client: str) -> float:
-    return float(rng.stream(seed, "participation", round, client).random())
+def public_coin(seed: int) -> Coin:
+    """Coins that everybody knows who knows the run's seed."""
+    return lambda round, client: float(rng.stream(seed, "participation", round, client).random())
 
 
 class Everybody(Settings):
@@ -24,8 +27,8 @@ class Everybody(Settings):
     kind: Literal["everybody"] = "everybody"
 
     def build(self) -> Participation:
-        """(clients, run seed, round) -> the sorted cohort."""
-        return lambda clients, seed, round: tuple(sorted(clients))
+        """(clients, round, coin) -> the sorted cohort."""
+        return lambda clients, round, coin: tuple(sorted(clients))
 
 
 class Poisson(Settings, title="Coins"):
@@ -40,11 +43,9 @@ class Poisson(Settings, title="Coins"):
     )
 
     def build(self) -> Participation:
-        """(clients, run seed, round) -> the sorted cohort."""
+        """(clients, round, coin) -> the sorted cohort."""
         q = self.sampling_probability
-        return lambda clients, seed, round: tuple(
-            sorted(c for c in clients if _coin(seed, round, c) < q)
-        )
+        return lambda clients, round, coin: tuple(sorted(c for c in clients if coin(round, c) < q))
 
 
 class FixedSize(Settings, title="Fixed number"):
@@ -60,19 +61,19 @@ class FixedSize(Settings, title="Fixed number"):
     )
 
     def build(self) -> Participation:
-        """(clients, run seed, round) -> the sorted cohort.
+        """(clients, round, coin) -> the sorted cohort.
 
         Raises:
           ValueError: at the call, when there are fewer clients than ``cohort_size``.
         """
 
-        def choose(clients: Sequence[str], seed: int, round: int) -> tuple[str, ...]:
+        def choose(clients: Sequence[str], round: int, coin: Coin) -> tuple[str, ...]:
             if self.cohort_size > len(clients):
                 raise ValueError(
                     f"cohort_size={self.cohort_size} is more than the {len(clients)} clients; "
                     "lower participation.cohort_size or use kind: everybody."
                 )
-            ranked = sorted(clients, key=lambda client: (_coin(seed, round, client), client))
+            ranked = sorted(clients, key=lambda client: (coin(round, client), client))
             return tuple(sorted(ranked[: self.cohort_size]))
 
         return choose

@@ -20,7 +20,10 @@ from fedcore.models.preprocess import preprocess_for
 from fedcore.models.state import trainable_state
 from fedcore.numerics import code_digest, numerics
 from fedcore.origin import Origin
+from fedcore.participation import Coin, public_coin
 from fedcore.partition.partition import Partition
+from fedcore.privacy.checks import uncovered
+from fedcore.privacy.private_job import data_budget, private_settings
 from fedcore.refs import Ref
 from fedcore.standardise import standardisers
 from fedcore.store import Store
@@ -75,9 +78,10 @@ class RunPlan:
         """The federated algorithm as functions."""
         return self.config.strategy.build()
 
-    def cohort(self, round: int) -> tuple[str, ...]:
-        """Client ids drawn for a round, sorted."""
-        return self.config.participation.build()(self.asked(round), self.config.seed, round)
+    def cohort(self, round: int, coin: Coin | None = None) -> tuple[str, ...]:
+        """Client ids drawn for a round, sorted; by coins of the run's seed where none are given."""
+        coin = coin or public_coin(self.config.seed)
+        return self.config.participation.build()(self.asked(round), round, coin)
 
     def asked(self, round: int) -> tuple[str, ...]:
         """Client ids that a round may draw, sorted: all but the excluded, those dropped before and
@@ -150,16 +154,22 @@ class RunPlan:
             "class_weights": self.class_weights and list(self.class_weights),
             "drift": dict(self.algorithm.drift),
         }
+        privacy, rounds = self.config.privacy, self.config.rounds.count
+        holdings = {client: self.federation.clients[client] for client in cohort}
         return [
-            self._job(
-                JobKind.TRAIN,
-                client,
-                round,
-                base,
-                self.federation.clients[client].blobs["train"],
-                shared,
+            replace(
+                self._job(
+                    JobKind.TRAIN,
+                    client,
+                    round,
+                    base,
+                    held.blobs["train"],
+                    shared
+                    | {"privacy": private_settings(privacy, training, rounds, held.sizes["train"])},
+                ),
+                data_budget=data_budget(privacy),
             )
-            for client in cohort
+            for client, held in holdings.items()
         ]
 
     def evaluate_jobs(
@@ -308,7 +318,7 @@ def assemble(
         class_weights,
         initial,
         identity,
-        (warning,) if warning else (),
+        ((warning,) if warning else ()) + uncovered(config),
     )
 
 

@@ -18,6 +18,7 @@ from fedcore.decisions import (
     check_answer,
 )
 from fedcore.plan import RunPlan
+from fedcore.privacy.spending import spending
 
 Ask = Callable[[RunPlan, Question], Answer]
 AUDIT, REGISTRATION = "audit", "registration"
@@ -45,7 +46,8 @@ def consult(plan: RunPlan, chain: Chain, ask: Ask) -> RunPlan:
       AnswerRefused: an answer that cannot be carried out.
     """
     _stop(chain, plan.decisions)
-    if not plan.config.approvals.quality and plan.config.approvals.audit == "never":
+    approvals = plan.config.approvals
+    if not approvals.quality and not approvals.epsilon and approvals.audit == "never":
         return plan
     records = tuple(chain.records())
     for question in between_rounds(plan, records, warnings_of(chain)):
@@ -69,8 +71,7 @@ def consult_before_registration(plan: RunPlan, chain: Chain, ask: Ask) -> RunPla
 def between_rounds(
     plan: RunPlan, records: Sequence[RoundRecord], warnings: Sequence[str]
 ) -> Iterator[Question]:
-    """What the config asks about after the last of these records. A bound on the privacy budget
-    would be one more question here.
+    """What the config asks about after the last of these records.
 
     Args:
       records: all committed rounds.
@@ -93,6 +94,27 @@ def between_rounds(
                 f"{value:.4g}, {bound.when} {bound.bound:g}. Go on?"
             )
             yield Question(_point(bound, last), last, asks, clients, need)
+    if approvals.epsilon and last < rounds.count:
+        for level, now, then in crossed_next(plan, records, approvals.epsilon):
+            asks = (
+                f"Round {last + 1} of {rounds.count} would take what the run has told from epsilon "
+                f"{now:.3g} to {then:.3g}, above {level:g}. Go on?"
+            )
+            yield Question(f"epsilon-{level:g}", last, asks, clients, need)
+
+
+def crossed_next(
+    plan: RunPlan, records: Sequence[RoundRecord], levels: Sequence[float]
+) -> Iterator[tuple[float, float, float]]:
+    """(level, epsilon now, epsilon after one more round) of each level that the next round would
+    be the first to pass; nothing without privacy, or before the first round."""
+    spent = spending(plan.config, [record.to_json() for record in records])
+    if spent is None or not spent.spent:
+        return
+    now, then = spent.overall.value, spent.overall_next.value
+    for level in levels:
+        if now <= level < then:
+            yield level, now, then
 
 
 def newly_crossed(bound: QualityBound, records: Sequence[RoundRecord]) -> float | None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from fedcore import absences, facts
-from fedcore.aggregate import Aggregate, aggregate
+from fedcore.aggregate import Aggregate, aggregate_round
 from fedcore.chain import Chain, RoundRecord
 from fedcore.digests import digest_json
 from fedcore.engines.engine import ClientEngine
@@ -20,7 +20,12 @@ from fedcore.global_model import GlobalModel
 from fedcore.jobs import ClientJob
 from fedcore.numerics import code_digest
 from fedcore.outcomes import ClientOutcome, ClientUpdate, Done, Evaluation, Refused
+from fedcore.participation import Coin
 from fedcore.plan import RunPlan
+from fedcore.privacy.client_round import client_event, secret_coin
+from fedcore.privacy.owner import Owner
+from fedcore.privacy.private_job import event_of
+from fedcore.privacy.spending import EVERYBODY, warnings_about
 from fedcore.refs import Ref
 
 Aggregation = Callable[
@@ -37,15 +42,9 @@ class EvaluationFailed(RuntimeError):
     """A model could not be measured on the central data; the message says why."""
 
 
-def aggregation_in(chain: Chain) -> Aggregation:
+def aggregation_in(chain: Chain, owner: Owner | None) -> Aggregation:
     """Aggregation in this process, over the chain's store."""
-    return lambda plan, parent, updates: aggregate(
-        chain.store,
-        plan.algorithm,
-        parent,
-        updates,
-        weighting=plan.config.aggregation.weighting,
-    )
+    return lambda plan, parent, updates: aggregate_round(chain.store, plan, parent, updates, owner)
 
 
 def run_rounds(
@@ -55,11 +54,13 @@ def run_rounds(
     emit: Emit,
     aggregation: Aggregation | None = None,
     consult: Callable[[RunPlan], RunPlan] | None = None,
+    owner: Owner | None = None,
 ) -> Iterator[RoundRecord]:
     """The rounds that the chain does not hold yet, committed one by one.
 
     Args:
       consult: called before each round and after the last: the plan once people have decided.
+      owner: the coordinator's secret and ledger, where clients are hidden.
 
     Raises:
       TooFewClients: a round cannot stand.
@@ -68,24 +69,29 @@ def run_rounds(
     """
     parent, previous, last = plan.initial, chain.head(), None
     missed: dict[str, int] = {}
+    told: list[dict[str, Any]] = []
     for last in chain.records():
+        told.append(last.to_json())
         missed = absences.missed(missed, last)
         then = parent.then(last.model, last.state)
         parent = replace(plan.model_after(last.round, last.model, last.state), before=then.before)
         previous = last.digest
     rounds = plan.config.rounds.count
+    aggregation = aggregation or aggregation_in(chain, owner)
+    coin = secret_coin(plan.config, owner, chain.run_id)
     if parent.round < rounds:
         _require_same_code(plan, chain, parent.round)
     for number in range(parent.round + 1, rounds + 1):
         plan = consult(plan) if consult else plan
         started = time.monotonic()
-        record = run_round(
-            plan, number, parent, previous, engine, emit, aggregation or aggregation_in(chain)
-        )
+        record = run_round(plan, number, parent, previous, engine, emit, aggregation, coin)
         chain.append(record)
         missed = absences.missed(missed, record)
         for fact in absences.told(record, missed):
             emit(fact)
+        told.append(record.to_json())
+        for sentence in warnings_about(plan.config, told):
+            emit(facts.warning(sentence))
         overall, took = _overall(record.metrics), _milliseconds(started)
         emit(facts.round_completed(number, rounds=rounds, overall=overall, latency_ms=took))
         parent, previous = parent.then(record.model, record.state), record.digest
@@ -104,6 +110,7 @@ def run_round(
     engine: ClientEngine,
     emit: Emit,
     aggregation: Aggregation,
+    coin: Coin | None = None,
 ) -> RoundRecord:
     """cohort -> train -> aggregate -> evaluate -> record; nothing is committed here.
 
@@ -112,11 +119,12 @@ def run_round(
     Args:
       number: from 1.
       previous: digest of the record (or header) before.
+      coin: who is asked, where the run's seed does not decide it.
 
     Raises:
       TooFewClients: somebody was drawn, but fewer than ``min_clients`` finished.
     """
-    rounds, cohort = plan.config.rounds.count, plan.cohort(number)
+    rounds, cohort = plan.config.rounds.count, plan.cohort(number, coin)
     emit(facts.round_started(number, clients=len(cohort), rounds=rounds))
     jobs = plan.train_jobs(number, parent.params, cohort)
     outcomes = _collect(engine, jobs, emit)
@@ -134,10 +142,14 @@ def run_round(
         plan=digest_json([dict(job.settings) for job in jobs]),
         parent=parent.params,
         cohort=cohort,
-        outcomes={client: _row(outcome) for client, outcome in sorted(outcomes.items())},
+        outcomes={
+            client: _row(outcome, plan.config.privacy.kind == "client")
+            for client, outcome in sorted(outcomes.items())
+        },
         model=combined.model.params,
         state=combined.model.state,
         metrics=metrics,
+        privacy=_privacy(plan, jobs, outcomes),
         decided=plan.decisions[-1].digest if plan.decisions else "",
     )
 
@@ -198,7 +210,7 @@ def forget_updates(
 ) -> None:
     """Drops the deltas that ``rounds.keep_updates`` does not keep; they are only a cache."""
     keep = plan.config.rounds.keep_updates
-    if keep == "all":
+    if keep == "all" or plan.config.privacy.kind != "none":  # what was released is kept
         return
     old = record if keep == "none" else before
     kept = {row.get("update") for row in record.outcomes.values()} if keep == "last" else set()
@@ -229,7 +241,7 @@ def _combine(
         for client, outcome in sorted(outcomes.items())
         if isinstance(outcome, Done) and isinstance(outcome.result, ClientUpdate)
     ]
-    if not updates:
+    if not updates and plan.config.privacy.kind != "client":
         return Aggregate(parent.then(parent.params, parent.state), {})
     given, started = len(updates), time.monotonic()
     emit(facts.aggregation_started(number, updates=given))
@@ -256,7 +268,8 @@ def _require(
         )
 
 
-def _row(outcome: ClientOutcome) -> dict[str, Any]:
+def _row(outcome: ClientOutcome, is_hidden: bool) -> dict[str, Any]:
+    """What the record says of a client; where clients are hidden, not how its training went."""
     if isinstance(outcome, Done) and isinstance(outcome.result, ClientUpdate):
         update = outcome.result
         late = {"staleness": update.staleness} if update.staleness else {}
@@ -265,11 +278,28 @@ def _row(outcome: ClientOutcome) -> dict[str, Any]:
             "job": outcome.key,
             "update": update.delta.digest,
             "bytes_up": update.delta.size,
-            "num_examples": update.num_examples,
-            "metrics": dict(update.metrics),
+            **({} if is_hidden else _results(update)),
             **late,
         }
     return {"status": outcome.status, "job": outcome.key, "reason": _why(outcome)}
+
+
+def _results(update: ClientUpdate) -> dict[str, Any]:
+    return {"num_examples": update.num_examples, "metrics": dict(update.metrics)}
+
+
+def _privacy(
+    plan: RunPlan, jobs: Sequence[ClientJob], outcomes: Mapping[str, ClientOutcome]
+) -> tuple[Mapping[str, Any], ...]:
+    """The privacy events of a round. What a client spent on an update that did not come through is
+    in its own ledger only."""
+    if (clients := client_event(plan.config)) is not None:
+        return ({"client": EVERYBODY, **clients.to_json()},)
+    return tuple(
+        {"client": job.client, **event_of(private).to_json()}
+        for job in jobs
+        if (private := job.settings["privacy"]) and isinstance(outcomes[job.client], Done)
+    )
 
 
 def _overall(metrics: Mapping[str, Any]) -> Mapping[str, float]:

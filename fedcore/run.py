@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from fedcore.partition.make import make_partition
 from fedcore.partition.manifest import to_parquet
 from fedcore.partition.picture import partition_picture
 from fedcore.plan import RunPlan, prepare
+from fedcore.privacy.owner import Owner
 from fedcore.questions import Ask, ask_nobody, consult
 from fedcore.refs import Ref
 from fedcore.rounds import EvaluationFailed, evaluate_model, run_rounds
@@ -60,6 +62,7 @@ def run_federated(
     data_folder: Path | None = None,
     emit: Emit = silent,
     ask: Ask = ask_nobody,
+    owner: Owner | None = None,
 ) -> tuple[RunPlan, RunResult]:
     """Runs a configuration from data to chosen model, here and now.
 
@@ -67,6 +70,7 @@ def run_federated(
 
     Args:
       ask: answers what ``config.approvals`` asks.
+      owner: the coordinator's secret and ledger, where the run hides clients.
 
     Raises:
       DataAuditFailed: a finding stops the run before any training.
@@ -81,11 +85,16 @@ def run_federated(
         plan, chain = begin(config, dataset, report, store, run_id)
         for message in (*(finding.message for finding in report.findings), *plan.warnings):
             emit(facts.warning(message))
-        return plan, _to_the_end(plan, chain, engine, emit, ask)
+        return plan, _to_the_end(plan, chain, engine, emit, ask, owner)
 
 
 def go_on(
-    plan: RunPlan, chain: Chain, engine: ClientEngine, emit: Emit = silent, ask: Ask = ask_nobody
+    plan: RunPlan,
+    chain: Chain,
+    engine: ClientEngine,
+    emit: Emit = silent,
+    ask: Ask = ask_nobody,
+    owner: Owner | None = None,
 ) -> RunResult:
     """The rest of a run that has begun: one that was stopped, or a fork.
 
@@ -94,14 +103,20 @@ def go_on(
       ApprovalNeeded, StoppedByOperator: as ``run_federated``.
     """
     with _told(emit, chain.store, chain.run_id):
-        return _to_the_end(plan, chain, engine, emit, ask)
+        return _to_the_end(plan, chain, engine, emit, ask, owner)
 
 
 def _to_the_end(
-    plan: RunPlan, chain: Chain, engine: ClientEngine, emit: Emit, ask: Ask
+    plan: RunPlan,
+    chain: Chain,
+    engine: ClientEngine,
+    emit: Emit,
+    ask: Ask,
+    owner: Owner | None,
 ) -> RunResult:
     emit(facts.stage("rounds", rounds=plan.config.rounds.count))
-    for _ in run_rounds(plan, chain, engine, emit, consult=lambda now: consult(now, chain, ask)):
+    asking = partial(consult, chain=chain, ask=ask)
+    for _ in run_rounds(plan, chain, engine, emit, consult=asking, owner=owner):
         pass
     emit(facts.stage("evaluation"))
     return conclude(plan, chain, engine, emit)

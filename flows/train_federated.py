@@ -30,6 +30,8 @@ from fedcore.facts import run_stopped, stage, warning
 from fedcore.models.settings import MlpSettings, ModelSettings
 from fedcore.participation import Everybody, ParticipationSettings
 from fedcore.partition.settings import Dirichlet, PartitionSettings
+from fedcore.privacy.owner import Owner
+from fedcore.privacy.settings import NoPrivacy, PrivacySettings
 from fedcore.questions import warnings_of
 from fedcore.rounds import run_rounds
 from fedcore.run import conclude
@@ -97,6 +99,7 @@ def train_federated(
     preprocessing: PreprocessingSettings = PreprocessingSettings(),  # noqa: B008
     model: ModelSettings = MlpSettings(),  # noqa: B008
     training: TrainingSettings = LoopSettings(),  # noqa: B008
+    privacy: PrivacySettings = NoPrivacy(),  # noqa: B008
     strategy: StrategySettings = FedAvg(),  # noqa: B008
     participation: ParticipationSettings = Everybody(),  # noqa: B008
     aggregation: AggregationSettings = AggregationSettings(),  # noqa: B008
@@ -122,6 +125,7 @@ def train_federated(
         preprocessing: How tables are scaled.
         model: What is trained.
         training: How each client trains in a round.
+        privacy: What the updates may tell about single records.
         strategy: The federated algorithm.
         participation: Who is asked in each round.
         aggregation: How updates are weighted.
@@ -170,12 +174,14 @@ def train_federated(
         if opening:
             clients, decided = rounds_at_sites(config, run_id, opening, refused, decided)
         else:
-            site = Site(chain.store.url, str(home.cache()), config.speed.workers)
+            places = (str(home.cache()), config.speed.workers, str(home.privacy()))
+            site = Site(chain.store.url, *places)
             clients = MappedEngine(site)
         try:
             tell(stage("rounds", rounds=config.rounds.count))
-            for record in run_rounds(plan, chain, clients, tell, aggregate_as_task, decided):
-                show(record, config.rounds.count)
+            owner = Owner(home.privacy())
+            for record in run_rounds(plan, chain, clients, tell, aggregate_as_task, decided, owner):
+                show(plan, chain, record)
 
             tell(stage("evaluation"))
             result = conclude(plan_of(run_id)[0], chain, clients, tell)

@@ -13,6 +13,7 @@ from fedcore.models.state import count_parameters, estimate_memory
 from fedcore.plan import RunPlan
 from fedcore.preflight import NOTE as PREFLIGHT
 from fedcore.preflight import Preflight
+from fedcore.privacy.spending import spending
 from fedcore.refs import Ref
 from fedcore.report.tables import image, markdown_table, round_table
 from fedcore.report.words import size
@@ -91,10 +92,15 @@ def show_plan(plan: RunPlan, chain: Chain) -> None:
     show_markdown("plan", "\n\n".join(parts), "What will run, on how many samples where")
 
 
-def show_round(record: RoundRecord, rounds: int) -> None:
-    """One round: a row per client."""
-    title = f"Round {record.round} of {rounds}"
-    show_markdown(f"round-{record.round:03d}", round_table(record.to_json()), title)
+def show_round(plan: RunPlan, chain: Chain, record: RoundRecord) -> None:
+    """One round: a row per client; where privacy is promised, also what each has spent of it."""
+    title = f"Round {record.round} of {plan.config.rounds.count}"
+    spent = None
+    if plan.config.privacy.kind != "none":
+        records = [one.to_json() for one in chain.records()]
+        spent = spending(plan.config, records[: record.round])
+    table = round_table(record.to_json(), spent=spent)
+    show_markdown(f"round-{record.round:03d}", table, title)
 
 
 def show_report(markdown: str, links: dict[str, str]) -> None:

@@ -26,9 +26,11 @@ from fedcore.outcomes import (
     ClientOutcome,
     Done,
     Failed,
+    Refused,
     outcome_from_json,
     outcome_to_json,
 )
+from fedcore.privacy.owner import Owner
 from fedcore.store import Store
 from fedcore.training.pool import WorkerPool
 
@@ -42,6 +44,10 @@ class ClientFailed(RuntimeError):
     """A client's job did not succeed; the message is the reason."""
 
 
+class ClientRefused(ClientFailed):
+    """A client said no, e.g. because its data would tell too much."""
+
+
 @dataclass(frozen=True)
 class Site:
     """Where a task does its jobs: everything but the jobs themselves, as JSON values.
@@ -50,18 +56,21 @@ class Site:
       store_url: of the content-addressed store.
       cache: folder of cached features.
       workers: processes on the machine where the task runs; 0 works in the task's own process.
+      privacy: folder of the data owners' secret and ledger.
     """
 
     store_url: str
     cache: str
     workers: int
+    privacy: str
 
     def do(self, job: ClientJob) -> ClientOutcome:
         """One job, waited for."""
+        owner, cache = Owner(Path(self.privacy)), Path(self.cache)
         if self.workers == 0:
             with _ONE_AT_A_TIME:
-                return execute(job, Store(self.store_url), Path(self.cache))
-        return PooledEngine(self.store_url, Path(self.cache), shared_pool(self.workers)).do(job)
+                return execute(job, Store(self.store_url), cache, owner)
+        return PooledEngine(self.store_url, cache, shared_pool(self.workers), owner).do(job)
 
 
 def shared_pool(workers: int) -> WorkerPool:
@@ -81,6 +90,8 @@ def _pool(workers: int) -> WorkerPool:
 def run_client(label: str, job: dict[str, Any], site: Site) -> dict[str, Any]:
     """One client's job; fails with the client's own reason."""
     outcome = site.do(ClientJob.from_json(job))
+    if isinstance(outcome, Refused):
+        raise ClientRefused(outcome.reason)
     if not isinstance(outcome, Done):
         raise ClientFailed(outcome.reason)
     return outcome_to_json(outcome)
@@ -183,7 +194,8 @@ def _answers(
     result = future.result(raise_on_failure=False)
     if isinstance(result, ClientFailed):
         (job,) = group
-        yield job, Failed(job.client, job.key, str(result))
+        how = Refused if isinstance(result, ClientRefused) else Failed
+        yield job, how(job.client, job.key, str(result))
         return
     if not future.state.is_completed():
         future.result()  # raises

@@ -24,6 +24,11 @@ def cache() -> Path:
     return home() / "cache"
 
 
+def privacy() -> Path:
+    """Secret and ledger of the data that are here."""
+    return home() / "privacy"
+
+
 def coordinator() -> Path:
     """The coordinator's keys and the sites that it knows."""
     return home() / "coordinator"

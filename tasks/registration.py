@@ -14,6 +14,7 @@ from fedcore.audit.report import AuditReport
 from fedcore.chain import RoundRecord
 from fedcore.models.build import build_model
 from fedcore.models.state import trainable_parameters
+from fedcore.privacy.spending import spending
 from fedcore.refs import Ref
 from fedcore.report.curves import plot_curves
 from fedcore.run import RunResult
@@ -21,7 +22,7 @@ from tasks import home
 from tasks.artifacts import model_facts, refusal_facts
 from tasks.data import plan_of
 from tasks.registry.artifacts import run_report
-from tasks.registry.finished_run import AuditFiles, CentralScores, FinishedRun
+from tasks.registry.finished_run import NOT_PRIVATE, AuditFiles, CentralScores, FinishedRun
 from tasks.registry.log_run import log_run
 from tasks.registry.model_version import register_version
 
@@ -83,10 +84,12 @@ def finished_run(run_id: str, result: dict[str, Any]) -> FinishedRun:
     audit = AuditReport.from_json(chain.annotation("audit"))
     partition = chain.annotation("partition")
     kept = store.get_arrays(Ref(**result["scores"])) if result["scores"] else None
+    records = [record.to_json() for record in chain.records()]
+    spent = spending(config, records)
     return FinishedRun(
         run_id=run_id,
         header=chain.header(),
-        records=[record.to_json() for record in chain.records()],
+        records=records,
         round=chosen.round,
         params=store.get_arrays(chosen.model),
         evaluation=result["evaluation"],
@@ -99,6 +102,7 @@ def finished_run(run_id: str, result: dict[str, Any]) -> FinishedRun:
         manifest=store.get(Ref(**partition["manifest"])),
         partition_picture=store.get(Ref(**partition["picture"])),
         test=CentralScores(kept["scores"], kept["targets"]) if kept else None,
+        epsilon=NOT_PRIVATE if spent is None else str(spent),
         facts={**model_facts(plan), **refusal_facts(config, run_id)},
         links=_flow_run_link(),
         decisions=[decision.to_json() for decision in chain.decisions()],

@@ -16,6 +16,7 @@ from prefect.cache_policies import NO_CACHE
 from fedcore.execute import execute
 from fedcore.jobs import ClientJob
 from fedcore.outcomes import ClientOutcome, Done, Failed
+from fedcore.privacy.owner import Owner
 from fedcore.sites.codes import Code, code_of
 from fedcore.sites.folder import SiteFolder
 from fedcore.store import Store
@@ -68,14 +69,14 @@ class AtSite(RuntimeError):
     """Why a job or a session ended; the message is one code, since it is shown elsewhere."""
 
 
-def as_task(job: ClientJob, store: Store, cache: Path) -> ClientOutcome:
+def as_task(job: ClientJob, store: Store, cache: Path, owner: Owner) -> ClientOutcome:
     """A job as a task of the session's flow run, one at a time in this process."""
     kept: list[ClientOutcome | BaseException] = []
 
     def work() -> Code | None:
         try:
             with _ONE_AT_A_TIME:
-                kept.append(outcome := execute(job, store, cache))
+                kept.append(outcome := execute(job, store, cache, owner))
         except Exception as error:
             kept.append(error)
             return code_of(error)

@@ -26,6 +26,7 @@ IN_PROCESS = "local-"  # how the ids of these runs begin
 
 def run_here(config: RunConfig) -> None:
     """Run the configuration in this process and show its rounds and its final digest."""
+    from fedcore.privacy.owner import Owner
     from fedcore.run import run_federated
     from tasks import home
 
@@ -40,16 +41,20 @@ def run_here(config: RunConfig) -> None:
             data_folder=home.data_folder(),
             emit=tell,
             ask=asking(run_id),
+            owner=Owner(home.privacy()),
         )
     _show(config, result)
 
 
 def go_on_here(plan: RunPlan, chain: Chain, workers: int) -> None:
     """Do the rest of a run that has begun, in this process and so many worker processes."""
+    from fedcore.privacy.owner import Owner
     from fedcore.run import go_on
+    from tasks import home
 
     with _telling(chain.run_id) as tell, _engine(workers) as engine:
-        result = go_on(plan, chain, engine, tell, asking(chain.run_id))
+        owner = Owner(home.privacy())
+        result = go_on(plan, chain, engine, tell, asking(chain.run_id), owner)
     _show(plan.config, result)
 
 
@@ -129,15 +134,17 @@ def _warn(message: str) -> None:
 @contextmanager
 def _engine(workers: int) -> Iterator[ClientEngine]:
     """The engine with so many worker processes; 0 works in this one."""
+    from fedcore.privacy.owner import Owner
     from tasks import home
 
+    owner = Owner(home.privacy())
     if workers == 0:
         from fedcore.engines.in_process import InProcessEngine
 
-        yield InProcessEngine(home.store(), home.cache())
+        yield InProcessEngine(home.store(), home.cache(), owner)
         return
     from fedcore.engines.pooled import PooledEngine
     from fedcore.training.pool import WorkerPool
 
     with WorkerPool(workers) as pool:
-        yield PooledEngine(home.store().url, home.cache(), pool)
+        yield PooledEngine(home.store().url, home.cache(), pool, owner)

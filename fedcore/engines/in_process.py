@@ -9,6 +9,7 @@ from pathlib import Path
 from fedcore.execute import execute
 from fedcore.jobs import ClientJob
 from fedcore.outcomes import ClientOutcome
+from fedcore.privacy.owner import Owner
 from fedcore.store import Store
 
 
@@ -19,12 +20,14 @@ class InProcessEngine:
     Attributes:
       store: where blobs and the memo are.
       cache: folder of cached features of frozen backbones.
+      owner: of all clients' data, where their training is private.
     """
 
     store: Store
     cache: Path
+    owner: Owner | None = None
 
     def run(self, jobs: Iterable[ClientJob]) -> Iterator[tuple[ClientJob, ClientOutcome]]:
         """As :class:`fedcore.engines.engine.ClientEngine`."""
         for job in jobs:
-            yield job, execute(job, self.store, self.cache)
+            yield job, execute(job, self.store, self.cache, self.owner)

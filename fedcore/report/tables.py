@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fedcore.evaluation import HIGHER_IS_BETTER, summarise
+from fedcore.privacy.spending import Spending
 
 SCORES = ("loss", *(name for name in HIGHER_IS_BETTER if name != "loss"))
 """Columns of score tables, in this order, where they were measured."""
@@ -43,7 +44,9 @@ def cell(value: Any) -> str:
     return " ".join(str(value).split()).replace("|", "\\|")
 
 
-def round_table(record: Mapping[str, Any], *, split: str | None = None) -> str:
+def round_table(
+    record: Mapping[str, Any], *, split: str | None = None, spent: Spending | None = None
+) -> str:
     """One round as a table: a row per client with status, the reason of who is not done, samples,
     scores and update digest.
 
@@ -51,12 +54,14 @@ def round_table(record: Mapping[str, Any], *, split: str | None = None) -> str:
       record: JSON of a round: ``round``, ``outcomes`` (client -> ``status``, ``num_examples``,
         ``update``, ``reason``) and ``metrics`` (as in :mod:`fedcore.report.history`).
       split: whose scores to show; by default the validation split, else the first measured.
+      spent: what the run has told until this round; adds each client's epsilon.
     """
     metrics = record.get("metrics") or {}
     split = _shown_split(metrics, split)
     scores = (metrics.get(split) or {}).get("clients") or {}
     outcomes = record.get("outcomes") or {}
     names = [name for name in SCORES if any(each.get(name) is not None for each in scores.values())]
+    hides = spent is not None and spent.unit == "client"
     why = ["reason"] * any(outcome.get("reason") for outcome in outcomes.values())
     rows = []
     for client in sorted({*outcomes, *scores}):
@@ -68,15 +73,25 @@ def round_table(record: Mapping[str, Any], *, split: str | None = None) -> str:
                 *(outcome.get(name) or "" for name in why),
                 outcome.get("num_examples"),
                 *(_score(scores.get(client), name) for name in names),
+                *(_spent(spent, client) if spent and not hides else ()),
                 short(outcome.get("update")),
             ]
         )
-    header = ["client", "status", *why, "samples", *names, "update"]
+    privacy = ["epsilon spent", "left", "privacy"] if spent and not hides else []
+    header = ["client", "status", *why, "samples", *names, *privacy, "update"]
     counts = Counter(outcome.get("status") for outcome in outcomes.values())
     others = [f", {counts[status]} {status}" for status in sorted(counts.keys() - {"done", None})]
     title = f"**Round {record['round']}**: {counts['done']} of {len(outcomes)} clients done"
     title += "".join(others) + (f"; scores on {split}." if split else ".")
+    if spent is not None:
+        title += f" Epsilon spent: {spent}."
     return f"{title}\n\n{markdown_table(header, rows)}"
+
+
+def _spent(spent: Spending, client: str) -> list[Any]:
+    if client not in spent.spent:
+        return [0.0, spent.promised, "ok"]
+    return [spent.spent[client].value, spent.left(client), spent.state(client)]
 
 
 def _status(outcome: Mapping[str, Any]) -> str | None:

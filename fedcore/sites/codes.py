@@ -19,6 +19,8 @@ class Code(StrEnum):
     PURPOSE_NOT_ALLOWED = "purpose_not_allowed"
     JOB_NOT_ALLOWED = "job_not_allowed"
     NOT_APPROVED = "not_approved"
+    NOT_PRIVATE = "not_private"
+    BUDGET_SPENT = "budget_spent"
     TOO_FEW_EXAMPLES = "too_few_examples"
     GROUP_TOO_SMALL = "group_too_small"
     METRICS_WITHHELD = "metrics_withheld"
@@ -64,6 +66,8 @@ WORDS = {
     Code.PURPOSE_NOT_ALLOWED: "its policy does not allow runs of this name",
     Code.JOB_NOT_ALLOWED: "its policy does not allow this kind of work",
     Code.NOT_APPROVED: "its administrator has not approved this run yet",
+    Code.NOT_PRIVATE: "its policy takes part in private training only",
+    Code.BUDGET_SPENT: "its records have told what its policy's privacy_budget allows",
     Code.TOO_FEW_EXAMPLES: "it has fewer rows than its policy wants for that",
     Code.GROUP_TOO_SMALL: "a group of its rows is smaller than its policy lets be told",
     Code.METRICS_WITHHELD: "its policy lets no scores out",

@@ -27,6 +27,8 @@ from pydantic import Field, ValidationError
 from fedcore.config_errors import explain
 from fedcore.data.settings import DataSettings
 from fedcore.digests import canonical_json
+from fedcore.privacy.budget import Budget
+from fedcore.privacy.owner import Owner
 from fedcore.settings import Settings
 from fedcore.sites.audit_log import AuditLog
 from fedcore.sites.identity import (
@@ -129,6 +131,13 @@ class SiteFolder:
         if len(secret) != SECRET_BYTES:
             raise SiteError(f"{path} has {len(secret)} bytes, not {SECRET_BYTES}: put back a copy.")
         return secret
+
+    @property
+    def owner(self) -> Owner:
+        """The same secret, and what the site's data have told; raises PolicyError."""
+        given = self.policy.privacy_budget
+        budget = None if given is None else Budget(given.epsilon, given.delta)
+        return Owner(self.path, budget, "all records")
 
     @property
     def token(self) -> str:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fedcore.data.dataset import Dataset
 from fedcore.digests import canonical_json
-from fedcore.federation import CENTRAL, hold, scaled_inputs
+from fedcore.federation import CENTRAL, Holding, hold, scaled_inputs
 from fedcore.models.preprocess import TablePreprocess
 from fedcore.moments import moments, standardiser
 from fedcore.partition.partition import Partition
@@ -70,7 +69,7 @@ class Shelf:
 
 def prepare_data(
     dataset: Dataset, client: str, preparation: Preparation, *, secret: bytes, shelf: Shelf
-) -> Mapping[str, str]:
+) -> Holding:
     """Scales a site's samples and puts them into its store.
 
     Args:
@@ -78,7 +77,7 @@ def prepare_data(
       secret: of the site, that named the data in its description.
 
     Returns:
-      split -> name of the shard, as the plan has it.
+      what it holds, its blobs under the names that the plan has.
 
     Raises:
       ValueError: a scaling that does not fit the rows, or as
@@ -91,15 +90,15 @@ def prepare_data(
         split: scaled_inputs(dataset.splits[split].inputs, held, scaling)
         for split, held in partition.indices.items()
     }
-    blobs = hold(dataset, partition, client, shelf.store, scaled).blobs
+    held_here = hold(dataset, partition, client, shelf.store, scaled)
     kept = {split: held[client] for split, held in partition.indices.items()}
     names = {
         split: shard_name(name, preparation.scaling)
         for split, name in data_names(dataset, kept, secret).items()
     }
     for split, name in names.items():
-        shelf.put(name, blobs[split])
-    return names
+        shelf.put(name, held_here.blobs[split])
+    return replace(held_here, blobs={split: Ref(name, 0, "shard") for split, name in names.items()})
 
 
 def _scaling(

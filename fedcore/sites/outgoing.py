@@ -36,6 +36,7 @@ class Asked:
       key: the job's identity as this site computes it, 64 hex digits.
       plan: digest of the run's configuration.
       code: digest of the sources that planned it.
+      private: its training protects each record with noise from this site's secret.
 
     Raises:
       ValueError: a field is not of its form; names the field and never quotes it.
@@ -48,6 +49,7 @@ class Asked:
     key: str
     plan: str
     code: str
+    private: bool = False
 
     def __post_init__(self) -> None:
         patterns = {"run": RUN_ID, "purpose": PURPOSE}

@@ -30,6 +30,12 @@ def refused_result(policy: Policy, status: SiteStatus, asked: Asked) -> Withheld
         return refused
     if asked.kind not in policy.jobs:
         return Withheld(Code.JOB_NOT_ALLOWED, "This kind of work is not among the policy's jobs.")
+    if policy.private_only and asked.kind == "train" and not asked.private:
+        return Withheld(
+            Code.NOT_PRIVATE,
+            "The run's training does not protect single records by this site's "
+            "secret, and the policy has private_only.",
+        )
     if isinstance(policy.approval, ByRule):
         if asked.code not in policy.approval.code:
             return Withheld(

@@ -75,6 +75,17 @@ Approval = Annotated[ByHand | ByRule, Field(discriminator="kind")]
 Metrics = Annotated[Withhold | Rounded | Exact, Field(discriminator="kind")]
 
 
+class PrivacyBudget(Settings, title="Privacy budget"):
+    """How much may be told of any one record: (epsilon, delta), add or remove."""
+
+    epsilon: float = Field(
+        gt=0, le=1000, description="The smaller, the less. Above 10 it promises little."
+    )
+    delta: float = Field(
+        1e-5, gt=0, lt=1, description="Chance that the promise fails; far below 1 / records."
+    )
+
+
 class Policy(Settings):
     """What may leave this site. Everything that is not allowed here stays."""
 
@@ -166,6 +177,17 @@ class Policy(Settings):
         description="Standard deviation of the random noise that is added here to each weight's "
         "change, from this site's secret, after scaling down. Needs clip_norm. 0: none. How much "
         "protection it gives is for a privacy calculation; this file only enforces it.",
+    )
+    private_only: bool = Field(
+        False,
+        strict=True,
+        description="Only training that protects each record, with noise from this site's own "
+        "secret (privacy.kind example in the run's settings). Other updates stay.",
+    )
+    privacy_budget: PrivacyBudget | None = Field(
+        None,
+        description="What all private training together may tell of this site's records. A round "
+        "that would tell more is refused. Not set: no bound.",
     )
     metrics: Metrics = Field(
         default_factory=Withhold,

@@ -71,8 +71,25 @@ def _train(policy: Policy) -> list[str]:
     return [
         "From training leave the changes of the model's weights, exactly those of the model, "
         f"{bound}, {noise}, with the exact number of records, if those are at least "
-        f"{policy.minimum_examples}. {_metrics(policy)}"
+        f"{policy.minimum_examples}. {_metrics(policy)}",
+        *_privacy(policy),
     ]
+
+
+def _privacy(policy: Policy) -> list[str]:
+    said = []
+    if policy.private_only:
+        said.append(
+            "Training that does not protect each record with noise from this site's own secret "
+            "is refused."
+        )
+    if policy.privacy_budget is not None:
+        said.append(
+            "Private training is refused once all of it together would tell more of a record "
+            f"than epsilon {policy.privacy_budget.epsilon:g} "
+            f"(delta {policy.privacy_budget.delta:g})."
+        )
+    return said
 
 
 def _evaluate(policy: Policy) -> list[str]:

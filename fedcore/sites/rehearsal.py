@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,7 +14,8 @@ from fedcore.jobs import ClientJob
 from fedcore.numerics import code_digest
 from fedcore.outcomes import ClientUpdate, Done, Evaluation
 from fedcore.plan import RunPlan, assemble, federation_weights
-from fedcore.refs import Ref
+from fedcore.privacy.owner import Owner
+from fedcore.privacy.private_job import protects_records
 from fedcore.sites.description import Description, describe
 from fedcore.sites.folder import SiteError, SiteFolder
 from fedcore.sites.holding import Shelf, prepare_data
@@ -52,7 +54,8 @@ def rehearse(
     description = describe(dataset, settings.name, inquiry, secret=site.secret)
 
     def asked(kind: str, round: int, key: str) -> Asked:
-        return Asked(run, config.name, kind, round, key, config.digest, code_digest())
+        private = protects_records(config.privacy)
+        return Asked(run, config.name, kind, round, key, config.digest, code_digest(), private)
 
     yield asked("audit", 0, NO_SALT), description
     wanted = StatisticsSettings().wanted([description])
@@ -65,12 +68,13 @@ def rehearse(
     with TemporaryDirectory(prefix=".rehearsal-", dir=site.path) as folder:
         store = Store(folder)
         shelf = Shelf(store)
-        names = prepare_data(dataset, settings.name, how, secret=site.secret, shelf=shelf)
-        blobs = {split: shelf.resolve(name) for split, name in names.items()}
-        plan = _plan(config, store, description, blobs)
+        held = prepare_data(dataset, settings.name, how, secret=site.secret, shelf=shelf)
+        blobs = {split: shelf.resolve(named.digest) for split, named in held.blobs.items()}
+        plan = _plan(config, store, description, replace(held, blobs=blobs))
         base = plan.initial.params
         (job,) = plan.train_jobs(1, base, [settings.name])
-        update = _done(job, store, site.cache).result
+        nobody = Owner(Path(folder))  # what does not leave spends nothing
+        update = _done(job, store, site.cache, nobody).result
         assert isinstance(update, ClientUpdate)
         yield (
             asked("train", 1, job.key),
@@ -83,7 +87,7 @@ def rehearse(
         )
         for split in config.evaluation.splits:
             for job in plan.evaluate_jobs(1, base, split):
-                measured = _done(job, store, site.cache).result
+                measured = _done(job, store, site.cache, nobody).result
                 assert isinstance(measured, Evaluation)
                 yield (
                     asked("evaluate", 1, job.key),
@@ -99,8 +103,8 @@ def _smallest_group(site: SiteFolder) -> int:
         return Policy().minimum_group
 
 
-def _plan(config: RunConfig, store: Store, one: Description, blobs: Mapping[str, Ref]) -> RunPlan:
-    federation = Federation({one.client: Holding(blobs, dict(one.sizes), one.train_labels)}, {}, {})
+def _plan(config: RunConfig, store: Store, one: Description, held: Holding) -> RunPlan:
+    federation = Federation({one.client: held}, {}, {})
     return assemble(
         config,
         store,
@@ -114,8 +118,8 @@ def _plan(config: RunConfig, store: Store, one: Description, blobs: Mapping[str,
     )
 
 
-def _done(job: ClientJob, store: Store, cache: Path) -> Done:
-    outcome = execute(job, store, cache)
+def _done(job: ClientJob, store: Store, cache: Path, owner: Owner) -> Done:
+    outcome = execute(job, store, cache, owner)
     if not isinstance(outcome, Done):
         reason = getattr(outcome, "reason", "")
         raise SiteError(f"{job.kind} failed on this site's rows: {reason}")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from fedcore.chain import RUN_ID
 from fedcore.config import ConfigError, RunConfig, make_config
+from fedcore.privacy.private_job import protects_records
 from fedcore.sites.folder import SiteFolder
 from fedcore.sites.outgoing import DIGEST, Asked, Withheld
 from fedcore.sites.permission import refused_result
@@ -81,6 +82,7 @@ def why_not(policy: Policy, status: SiteStatus, requested: Requested) -> Withhel
         "0" * 64,  # of no job in particular
         requested.plan,
         requested.code,
+        protects_records(requested.config.privacy),
     )
     return refused_result(policy, running, asked)
 

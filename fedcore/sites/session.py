@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from fedcore.digests import canonical_json, digest_bytes
 from fedcore.execute import execute
 from fedcore.numerics import code_digest
+from fedcore.privacy.private_job import protects_records
 from fedcore.refs import Ref
 from fedcore.sites.admit import seal_context
 from fedcore.sites.announcement import Announcement, Ask
@@ -129,6 +130,7 @@ class Session:
             said.key,
             request.config.digest,
             request.code,
+            protects_records(request.config.privacy),
         )
         return asked, request
 

@@ -13,10 +13,11 @@ import numpy as np
 
 from fedcore.data.dataset import Dataset
 from fedcore.execute import execute
-from fedcore.federation import Federation, Holding
+from fedcore.federation import Federation
 from fedcore.jobs import ClientJob
-from fedcore.outcomes import ClientOutcome, ClientUpdate, Done, Evaluation
+from fedcore.outcomes import ClientOutcome, ClientUpdate, Done, Evaluation, Refused
 from fedcore.plan import RunPlan, assemble
+from fedcore.privacy.owner import Owner
 from fedcore.refs import Ref
 from fedcore.sites.announcement import Announcement, Ask
 from fedcore.sites.base_models import BaseModels
@@ -37,7 +38,7 @@ from fedcore.store import AlreadyExists, Store
 
 LOG = logging.getLogger("fedloom.site")
 
-Work = Callable[[ClientJob, Store, Path], ClientOutcome]
+Work = Callable[[ClientJob, Store, Path, Owner], ClientOutcome]
 """Does a job: :func:`fedcore.execute.execute`, here or in a process of its own."""
 
 
@@ -114,17 +115,16 @@ class Workbench:
         if not isinstance(request.about, Preparation):
             raise CannotDo(Code.BAD_REQUEST)
         dataset = self._dataset
-        names = prepare_data(
+        held = prepare_data(
             dataset, self.name, request.about, secret=self.site.secret, shelf=self._shelf
         )
-        blobs = {split: Ref(name, 0, "shard") for split, name in names.items()}
         self._plan = assemble(
             request.config,
             self.site.store,
             task=dataset.task,
             features=dataset.features,
             shape=dataset.splits["train"].inputs.shape[1:],
-            federation=Federation({self.name: Holding(blobs, {}, ())}, {}, {}),
+            federation=Federation({self.name: held}, {}, {}),
             class_weights=request.class_weights,
             scaling={},
             about={},
@@ -191,7 +191,10 @@ class Workbench:
         return store.put(data, "model")
 
     def _done(self, job: ClientJob) -> Done:
-        outcome = self.work(job, self.site.store, self.site.cache)
+        outcome = self.work(job, self.site.store, self.site.cache, self.site.owner)
+        if isinstance(outcome, Refused):
+            LOG.warning("%s: round %s: %s", self.run, job.round, outcome.reason)
+            raise CannotDo(Code.BUDGET_SPENT)
         if not isinstance(outcome, Done):
             LOG.error("%s: round %s: %s", self.run, job.round, getattr(outcome, "reason", ""))
             raise CannotDo(Code.WORK_FAILED)

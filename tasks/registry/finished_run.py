@@ -14,6 +14,7 @@ from fedcore.origin import Origin
 from fedcore.task import Task
 from tasks.registry import tags
 
+NOT_PRIVATE = "none (not private)"
 MEAN_OF_CLIENTS = (
     "Overall scores are means over clients, weighted by their samples, which nobody has together: "
     "an AUC or a balanced accuracy over all samples would be another number."
@@ -88,7 +89,7 @@ class FinishedRun:
     manifest: bytes = b""
     partition_picture: bytes = b""
     test: CentralScores | None = None
-    epsilon: str = "none (not private)"
+    epsilon: str = NOT_PRIVATE
     facts: Mapping[str, Any] = field(default_factory=dict)
     links: Mapping[str, str] = field(default_factory=dict)
     decisions: Sequence[Mapping[str, Any]] = ()

@@ -182,8 +182,9 @@ def test_a_scaling_that_does_not_fit(scaling):
 def test_samples_are_found_by_name_and_only_by_a_name(tmp_path):
     shelf = Shelf(Store(tmp_path))
     scaling = TablePreprocess((1.0, 2.0), (2.0, 4.0))
-    names = prepare_data(BINARY, "north", Preparation(INQUIRY, scaling), secret=SECRET, shelf=shelf)
-    ref = Shelf(Store(tmp_path)).resolve(names["train"])  # as after a restart
+    held = prepare_data(BINARY, "north", Preparation(INQUIRY, scaling), secret=SECRET, shelf=shelf)
+    assert held.sizes["train"] == len(BINARY.splits["train"].targets)
+    ref = Shelf(Store(tmp_path)).resolve(held.blobs["train"].digest)  # as after a restart
     arrays = shelf.store.get_arrays(ref)
     expected = (BINARY.splits["train"].inputs - np.float32([1, 2])) / np.float32([2, 4])
     np.testing.assert_array_equal(arrays["inputs"], expected)

@@ -1,0 +1,136 @@
+"""What a run has told so far, by its records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from fedcore.privacy.accounting import Epsilon, over_disjoint, spent
+from fedcore.privacy.budget import Budget, State, standing
+from fedcore.privacy.events import SampledGaussian
+
+if TYPE_CHECKING:
+    from fedcore.config import RunConfig
+
+EVERYBODY = ""  # the name under which a round that hides clients is recorded
+UNITS = {"example": "record", "local": "client's data", "client": "client"}
+
+
+@dataclass(frozen=True)
+class Spending:
+    """Epsilon that was spent, for neighbours that differ in one record or client, added or removed.
+
+    Attributes:
+      unit: what is hidden, a value of ``UNITS``.
+      delta: chance that the promise fails.
+      promised: epsilon that the run is to stay within, or None.
+      is_private: False: a fixed secret made the noise, and nothing is hidden.
+      events: client id -> what was released, oldest first; one entry named ``""`` where clients
+        are hidden.
+    """
+
+    unit: str
+    delta: float
+    promised: float | None
+    is_private: bool
+    events: Mapping[str, tuple[SampledGaussian, ...]]
+
+    @cached_property
+    def spent(self) -> Mapping[str, Epsilon]:
+        """Client id -> epsilon."""
+        return {client: spent(events, self.delta) for client, events in self.events.items()}
+
+    @property
+    def overall(self) -> Epsilon:
+        """Of the whole run: of clients that share no person the largest counts."""
+        return over_disjoint(self.spent.values())
+
+    @property
+    def overall_next(self) -> Epsilon:
+        """The same after one more round like the last."""
+        more = ([*events, events[-1]] for events in self.events.values())
+        return over_disjoint(spent(events, self.delta) for events in more)
+
+    def left(self, client: str) -> float | None:
+        """What remains of the promise for a client's records; None without a promise."""
+        if self.promised is None:
+            return None
+        return max(0.0, self.promised - self.spent[client].value)
+
+    def state(self, client: str) -> State:
+        """As :class:`fedcore.privacy.budget.Standing` has it; ``ok`` without a promise."""
+        if self.promised is None:
+            return "ok"
+        events = self.events[client]
+        return standing(events, Budget(self.promised, self.delta), events[-1]).state
+
+    def __str__(self) -> str:
+        overall = self.overall
+        text = (
+            f"{overall.value:.3g} per {self.unit} (delta {self.delta:g}, add or remove; "
+            f"RDP {overall.rdp:.3g}, PRV {overall.prv:.3g})"
+        )
+        return text if self.is_private else f"none (not private: fixed secret; would be {text})"
+
+
+def spending(config: RunConfig, records: Sequence[Mapping[str, Any]]) -> Spending | None:
+    """What a run has spent; None where its settings promise nothing.
+
+    Args:
+      records: JSON of the rounds, oldest first.
+
+    Raises:
+      ValueError: a record's event is none.
+    """
+    privacy = config.privacy
+    if privacy.kind == "none":
+        return None
+    events: dict[str, list[SampledGaussian]] = {}
+    for record in records:
+        for one in record["privacy"]:
+            event = {name: value for name, value in one.items() if name != "client"}
+            events.setdefault(one["client"], []).append(SampledGaussian.from_json(event))
+    return Spending(
+        UNITS[privacy.kind],
+        privacy.delta,
+        getattr(privacy, "data_budget", None) or privacy.epsilon,
+        privacy.secret == "owner",
+        {client: tuple(one) for client, one in sorted(events.items())},
+    )
+
+
+def warnings_about(config: RunConfig, records: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """A sentence on the clients whose privacy got another state with the last round; none after
+    the run's last one."""
+    now = spending(config, records)
+    if now is None or now.promised is None or len(records) >= config.rounds.count:
+        return
+    before = spending(config, records[:-1])
+    for state, what in _WORDS.items():
+        turned = [
+            client
+            for client in now.spent
+            if now.state(client) == state
+            and not (before and client in before.spent and before.state(client) == state)
+        ]
+        if turned:
+            most = max(now.spent[client].value for client in turned)
+            yield (
+                f"Privacy: {_named(turned)} {what}: epsilon {most:.3g} of {now.promised:g} (delta "
+                f"{now.delta:g})."
+            )
+
+
+_WORDS = {
+    "warning": "may pay for one more round, or told more than 80% of what may be told",
+    "exhausted": "cannot pay for one more round",
+}
+
+
+def _named(clients: Sequence[str], most: int = 5) -> str:
+    if clients == [EVERYBODY]:
+        return "all clients together"
+    more = len(clients) - most
+    return ", ".join(clients[:most]) + (f" and {more} more" if more > 0 else "")
