@@ -1,5 +1,6 @@
 """Features of frozen backbones: the same logits, kept by digest, never trusted blindly."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -101,3 +102,24 @@ def test_a_folder_that_cannot_be_written_costs_only_time(tmp_path: Path) -> None
     with pytest.warns(UserWarning, match="features were not kept"):
         features = backbone_features(_model(), IMAGES, PREPROCESS, blocked)
     assert torch.equal(features, backbone_features(_model(), IMAGES, PREPROCESS, None))
+
+
+def test_features_are_checked_once_and_again_after_a_change(tmp_path: Path, monkeypatch) -> None:
+    hashed = []
+
+    def counting(arrays) -> str:
+        hashed.append("features" in arrays)
+        return digest_arrays(arrays)
+
+    monkeypatch.setattr("fedcore.training.features.digest_arrays", counting)
+    model = _model()
+    first = backbone_features(model, IMAGES, PREPROCESS, tmp_path)
+    assert sum(hashed) == 1, "kept"
+    for _ in range(3):
+        assert torch.equal(backbone_features(model, IMAGES, PREPROCESS, tmp_path), first)
+    assert sum(hashed) == 2, "checked once"
+    path = next(tmp_path.rglob("*.safetensors"))
+    path.write_bytes(path.read_bytes()[:-1] + b"\x7f")
+    os.utime(path, ns=(1, 1))  # a clock's tick may be longer than this test
+    with pytest.warns(UserWarning, match="damaged; computed again"):
+        assert torch.equal(backbone_features(model, IMAGES, PREPROCESS, tmp_path), first)
