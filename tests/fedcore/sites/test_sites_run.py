@@ -6,12 +6,13 @@ import threading
 import numpy as np
 import pytest
 
+from benchmarks.mailbox_parties import POLICY
 from fedcore.config import make_config
 from fedcore.data.arrays import Arrays
 from fedcore.data.heart import HOSPITALS, HeartDisease
 from fedcore.engines.in_process import InProcessEngine
 from fedcore.numerics import code_digest
-from fedcore.rounds import run_rounds
+from fedcore.rounds import TooFewClients, run_rounds
 from fedcore.run import run_federated
 from fedcore.sites.announcement import Announcement, Ask
 from fedcore.sites.base_models import KEPT
@@ -40,6 +41,7 @@ SECTIONS = {
 }
 
 
+REPEATABLE = {"kind": "example", "noise_multiplier": 1.0, "secret": "fixed"}
 SMALL = {
     "model": {"kind": "logistic"},
     "audit": {"remedy": "accept"},
@@ -161,19 +163,65 @@ def hospitals(fedloom_data, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("privacy", [{"kind": "none"}, REPEATABLE], ids=["plain", "private"])
 def test_four_hospitals_give_the_model_of_one_process(
-    fedloom_data, hospitals, tmp_path, make_world, attended
+    fedloom_data, hospitals, tmp_path, make_world, attended, privacy
 ):
     here = Store(tmp_path / "here")
     engine = InProcessEngine(here, tmp_path / "cache")
-    config = make_config(SECTIONS)
+    weights = "federation" if privacy["kind"] == "none" else "none"
+    training = {**SECTIONS["training"], "class_weights": weights}
+    sections = {**SECTIONS, "training": training, "privacy": privacy}
+    config = make_config(sections)
     _, alone = run_federated(
         config, store=here, engine=engine, run_id="run", data_folder=fedloom_data
     )
     world = make_world(hospitals)
     sessions = [Session(site, "run") for site in world.sites.values()]
     with attended(*sessions):
-        _, result = world.run(world.config(**{**SECTIONS}))
+        _, result = world.run(world.config(**sections))
     assert [r.model for r in result.records] == [r.model for r in alone.records]
     assert result.final_digest == alone.final_digest
     assert all(one.closed for one in sessions)
+
+
+def own_noise(**values):
+    return {"kind": "example", "noise_multiplier": 1.0, **values}
+
+
+@pytest.mark.slow
+def test_each_site_makes_its_own_noise_and_charges_its_own_ledger(
+    wards, make_world, attended, tmp_path
+):
+    world = make_world(wards, policy=POLICY + "private_only: true\n")
+    result = run_of(world, attended, privacy=own_noise())
+    for site in world.sites.values():
+        charges = site.owner.ledger.charges()
+        assert [one.data for one in charges] == ["all records"] * 2
+        sent = {row["update"] for one in result.records for row in one.outcomes.values()}
+        assert {one.released for one in charges} <= sent
+    told = [event for one in result.records for event in one.privacy]
+    assert [one["client"] for one in told] == [*NAMES, *NAMES]
+    again = run_of(make_world(wards, at=tmp_path / "again"), attended, privacy=own_noise())
+    assert again.final_digest != result.final_digest  # other secrets
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("policy", "privacy", "code"),
+    [
+        ("private_only: true", {"kind": "none"}, "not_private"),
+        ("private_only: true", REPEATABLE, "not_private"),
+        ("privacy_budget: {epsilon: 0.01}", own_noise(), "budget_spent"),
+    ],
+)
+def test_a_site_refuses_what_tells_more_than_its_policy_allows(
+    wards, make_world, attended, policy, privacy, code
+):
+    world = make_world(wards, policy=f"{POLICY}{policy}\n")
+    with pytest.raises(TooFewClients, match=code):
+        run_of(world, attended, privacy=privacy)
+    for site in world.sites.values():
+        assert not site.owner.ledger.charges()
+        blobs = [one for one in site.log.entries() if one.action == "released"]
+        assert not [one for one in blobs if one.subject == "train" and not one.reason]
