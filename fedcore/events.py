@@ -16,6 +16,7 @@ from enum import StrEnum
 from typing import Any
 
 COORDINATOR = "coordinator"
+WAITING = "waiting"  # of a coordinator's heartbeat within a stage; else the stage that begins
 MAX_NAME = 200
 MAX_STATUS = 64
 MAX_MESSAGE = 500

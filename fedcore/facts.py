@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fedcore.aggregate import Aggregate
-from fedcore.events import Emit, EventType, Fact, Role, finite
+from fedcore.events import WAITING, Emit, EventType, Fact, Role, finite
 from fedcore.jobs import ClientJob
 from fedcore.outcomes import ClientOutcome, ClientUpdate, Done
 
@@ -34,6 +34,11 @@ def run_stopped(status: str, message: str = "") -> Fact:
 def stage(name: str, **metrics: float) -> Fact:
     """The coordinator is alive and does this now: audit, partition, rounds, evaluation, ..."""
     return Fact(EventType.NODE_HEARTBEAT, name, metrics=metrics)
+
+
+def waiting(message: str) -> Fact:
+    """The coordinator is alive and says who is asked and waited for; the stage is the same."""
+    return Fact(EventType.NODE_HEARTBEAT, WAITING, message=message)
 
 
 def warning(message: str) -> Fact:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from fedcore.events import Event, EventType, Role
+from fedcore.events import WAITING, Event, EventType, Role
 
 TRAINED = {"done", "reused"}
 LEFT_OUT = {"failed", "refused", "absent"}
@@ -116,7 +116,7 @@ def _after(now: Snapshot, event: Event) -> Snapshot:
             return replace(now, status=RUN_STATUS[event.type])
         case EventType.RUN_STOPPED:
             return replace(now, status=event.status)
-        case EventType.NODE_HEARTBEAT if event.role is Role.COORDINATOR:
+        case EventType.NODE_HEARTBEAT if event.role is Role.COORDINATOR and event.status != WAITING:
             return replace(now, stage=event.status, rounds=rounds)
         case EventType.ROUND_STARTED:
             return replace(now, round=event.round, rounds=rounds, trained=0, failed=())

@@ -158,7 +158,7 @@ def train_federated(
             if not has_begun(run_id):
                 begin_from(start, overrides, run_id)
             if opening:
-                meet_sites(config, run_id, opening, refused)
+                meet_sites(config, run_id, opening, refused, tell)
         plan, chain = plan_of(run_id)
         for message in warnings_of(chain):
             tell(warning(message))
@@ -172,7 +172,7 @@ def train_federated(
         clients: ClientEngine
         decided = operator_at(chain)
         if opening:
-            clients, decided = rounds_at_sites(config, run_id, opening, refused, decided)
+            clients, decided = rounds_at_sites(config, run_id, opening, refused, decided, tell)
         else:
             places = (str(home.cache()), config.speed.workers, str(home.privacy()))
             site = Site(chain.store.url, *places)
@@ -208,7 +208,7 @@ def _begin(config: RunConfig, run_id: str, opening: int, tell: Emit, refused: Re
     """Audit and plan of a new run: of data that are here, or of what the sites say of theirs."""
     tell(stage("audit"))
     if opening:
-        begin_at_sites(config, run_id, opening, refused)
+        begin_at_sites(config, run_id, opening, refused, tell)
         return
     dataset = load_data(config)
     report = audit_dataset(dataset, config.audit)

@@ -18,7 +18,7 @@ from prefect.logging import get_logger, get_run_logger
 from fedcore import facts
 from fedcore.aggregation import GROUP
 from fedcore.event_sink import EventSink
-from fedcore.events import Emit, Event, EventType, Fact, Role
+from fedcore.events import WAITING, Emit, Event, EventType, Fact, Role
 from tasks import home
 from tasks.aside import aside, guarded
 from tasks.data import has_begun
@@ -87,7 +87,8 @@ def to_prefect() -> Callable[[Event], None]:
 
     def send(event: Event) -> None:
         nonlocal stage, clients
-        if event.type is EventType.NODE_HEARTBEAT and event.role is Role.COORDINATOR:
+        is_stage = event.type is EventType.NODE_HEARTBEAT and event.status != WAITING
+        if is_stage and event.role is Role.COORDINATOR:
             stage = event.status
         if event.type is EventType.ROUND_STARTED:
             clients = event.metrics["clients"]

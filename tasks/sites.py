@@ -28,6 +28,7 @@ from fedcore.chain import Chain
 from fedcore.config import RunConfig
 from fedcore.engines.settings import Sites
 from fedcore.events import Emit
+from fedcore.facts import waiting
 from fedcore.plan import RunPlan
 from fedcore.sites.coordinator import Coordinator
 from fedcore.sites.mailbox import Mailbox
@@ -110,34 +111,51 @@ def ensure_session_deployment(client: SyncPrefectClient, site: str) -> Any:
     )
 
 
+def saying(tell: Emit) -> Callable[[str], None]:
+    """Says what sites are asked, and who is waited for: in the log, and to who follows the run."""
+    log = get_run_logger().info
+
+    def say(message: str) -> None:
+        log(message)
+        tell(waiting(message))
+
+    return say
+
+
 @task(task_run_name="audit-and-plan", cache_policy=NO_CACHE, persist_result=False)
-def begin_at_sites(config: RunConfig, run_id: str, opening: int, refused: Refused) -> None:
+def begin_at_sites(
+    config: RunConfig, run_id: str, opening: int, refused: Refused, tell: Emit
+) -> None:
     """The sites describe their data, the audit of all decides, the data are laid out."""
 
     def audited(report: AuditReport) -> AuditReport:
         show_audit(report, "data-audit")
         return require_passed(report)
 
-    say = get_run_logger().info
-    invitation = invitation_of(config, run_id, opening, refused)
+    invitation, say = invitation_of(config, run_id, opening, refused), saying(tell)
     begin_over_sites(config, invitation, home.store(), run_id, say, audited)
 
 
 @task(task_run_name="meet-sites", cache_policy=NO_CACHE, persist_result=False)
-def meet_sites(config: RunConfig, run_id: str, opening: int, refused: Refused) -> None:
+def meet_sites(config: RunConfig, run_id: str, opening: int, refused: Refused, tell: Emit) -> None:
     """The sites of a run that goes on lay out their data again."""
     plan, chain = plan_of(run_id)
     invitation = invitation_of(config, run_id, opening, refused)
-    meet_again(invitation, plan, chain, get_run_logger().info)
+    meet_again(invitation, plan, chain, saying(tell))
 
 
 def rounds_at_sites(
-    config: RunConfig, run_id: str, opening: int, refused: Refused, decided: Consult
+    config: RunConfig,
+    run_id: str,
+    opening: int,
+    refused: Refused,
+    decided: Consult,
+    tell: Emit,
 ) -> tuple[ShownSites, Consult]:
     """What does client jobs at the sites of the run's plan, and shows them; and what ``run_rounds``
     consults: people as before, then the sites that were not there at the beginning."""
     plan, chain = plan_of(run_id)
-    invitation, say = invitation_of(config, run_id, opening, refused), get_run_logger().info
+    invitation, say = invitation_of(config, run_id, opening, refused), saying(tell)
     engine = invitation.engine(plan, chain.store, say)
     joining = invitation.joining(chain, engine, say)
 

@@ -16,6 +16,7 @@ from deployments.cli.progress import narrate, render
 from deployments.cli.screen import err, out
 from deployments.stack.credentials import authorization
 from deployments.stack.stack import Stack, StackError
+from fedcore.events import WAITING
 from fedcore.snapshot import Snapshot, advance
 
 if TYPE_CHECKING:
@@ -139,6 +140,8 @@ def follow_run(stack: Stack, flow_run_id: str) -> tuple[FlowRun, Snapshot]:
                 told = run.message
                 out.print(told, soft_wrap=True)
             for event in events:
+                if event.status == WAITING:
+                    out.print(event.message, soft_wrap=True)
                 earlier, progress = progress, advance(progress, [event])
                 if not out.is_terminal:
                     for line in narrate(earlier, progress, seconds):

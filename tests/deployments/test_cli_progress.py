@@ -3,9 +3,11 @@ from itertools import groupby
 import pytest
 from rich.console import Console
 
-from deployments.cli.following import FlowRun, ServerSilent, watch
+from deployments.cli.following import FlowRun, ServerSilent, follow_run, watch
 from deployments.cli.progress import narrate, plain_line, render, rounds_table
 from deployments.stack.stack import Stack
+from fedcore.events import stamped
+from fedcore.facts import stage, waiting
 from fedcore.snapshot import RoundLine, Snapshot
 
 FAILED = RoundLine(1, {"loss": 0.5}, 2.0, failed=("b: returned NaN",), trained=1)
@@ -78,3 +80,15 @@ def test_a_server_that_stays_silent_is_not(monkeypatch, tmp_path):
         following(monkeypatch, tmp_path, ["RUNNING", None], patience=-1.0)
     with pytest.raises(ServerSilent):
         following(monkeypatch, tmp_path, [None])
+
+
+def test_who_is_waited_for_is_told_to_who_follows(monkeypatch, tmp_path, capsys):
+    run = FlowRun("an-id", "a run", "COMPLETED", "Completed", "", 0.0)
+    told = [
+        stamped(one, run_id="an-id", ts=1.0) for one in (stage("audit"), waiting("waiting for va"))
+    ]
+    monkeypatch.setattr("deployments.cli.following.read_flow_run", lambda stack, id: run)
+    monkeypatch.setattr("deployments.cli.following.watch", lambda stack, id: [(run, told)])
+    _, progress = follow_run(Stack(tmp_path, 4200, 5000, {}), "an-id")
+    assert capsys.readouterr().out.splitlines() == ["audit  0 s", "waiting for va"]
+    assert progress.stage == "audit"

@@ -87,3 +87,9 @@ def test_a_round_that_drew_nobody_says_so():
     started, *_, done = round_one()
     (line,) = advance(Snapshot(), events(started, done)).lines
     assert line.remark == "nobody drawn"
+
+
+def test_who_is_waited_for_is_told_within_the_stage():
+    told = events(facts.stage("rounds", rounds=3), facts.waiting("round 1: waiting for a"))
+    now = advance(Snapshot(), told)
+    assert (now.stage, now.rounds, told[-1].message) == ("rounds", 3, "round 1: waiting for a")
