@@ -42,7 +42,7 @@ from fedcore.training.settings import LoopSettings, TrainingSettings
 from tasks import home
 from tasks.aggregation import aggregate_as_task
 from tasks.approval import agree_to_registration, operator_at, show_decisions
-from tasks.artifacts import show_plan, show_report, show_round
+from tasks.artifacts import show_plan, show_privacy, show_report, show_round
 from tasks.aside import aside
 from tasks.audit import audit_clients, audit_dataset
 from tasks.client_round import MappedEngine, Site
@@ -185,6 +185,7 @@ def train_federated(
 
             tell(stage("evaluation"))
             result = conclude(plan_of(run_id)[0], chain, clients, tell)
+            show_privacy(plan, chain)
 
             if opening:
                 close_at_sites(config, run_id, opening)

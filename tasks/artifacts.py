@@ -13,8 +13,10 @@ from fedcore.models.state import count_parameters, estimate_memory
 from fedcore.plan import RunPlan
 from fedcore.preflight import NOTE as PREFLIGHT
 from fedcore.preflight import Preflight
+from fedcore.privacy.budget import Budget
 from fedcore.privacy.spending import spending
 from fedcore.refs import Ref
+from fedcore.report.privacy import course, course_table, plot_budgets
 from fedcore.report.tables import image, markdown_table, round_table
 from fedcore.report.words import size
 from fedcore.sites.audit_entry import LogBroken
@@ -101,6 +103,21 @@ def show_round(plan: RunPlan, chain: Chain, record: RoundRecord) -> None:
         spent = spending(plan.config, records[: record.round])
     table = round_table(record.to_json(), spent=spent)
     show_markdown(f"round-{record.round:03d}", table, title)
+
+
+def show_privacy(plan: RunPlan, chain: Chain) -> None:
+    """What a private run has told, by client and round: a table and a picture; else nothing."""
+    spent = spending(plan.config, [one.to_json() for one in chain.records()])
+    if spent is None or spent.promised is None or not spent.spent:
+        return
+    budget = Budget(spent.promised, spent.delta)
+    names = {client: client or "all clients together" for client in spent.events}
+    courses = {names[client]: course(events, budget) for client, events in spent.events.items()}
+    budgets = dict.fromkeys(courses, budget)
+    picture = plot_budgets(courses, budgets, title="Privacy spent by round")
+    parts = [f"Epsilon {spent}.", image("Privacy spent by round", picture)]
+    parts.append(course_table(courses, budgets))
+    show_markdown("privacy", "\n\n".join(parts), "What the run has told, its epsilon")
 
 
 def show_report(markdown: str, links: dict[str, str]) -> None:
