@@ -6,7 +6,7 @@ import argparse
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,9 @@ from fedcore.engines.engine import ClientEngine
 from fedcore.engines.in_process import InProcessEngine
 from fedcore.engines.pooled import PooledEngine
 from fedcore.events import EventType, Fact
+from fedcore.privacy.accounting import Epsilon
 from fedcore.privacy.owner import Owner
+from fedcore.privacy.spending import spending
 from fedcore.run import run_federated
 from fedcore.store import Store
 from fedcore.training.pool import WorkerPool
@@ -44,6 +46,7 @@ class Measured:
       targets: (n,) of the same samples, or None.
       seconds: of local training, summed over clients and rounds; what the memo answered counts as
         long as it took when it was done.
+      epsilon: what the run told of one record, or None without privacy.
     """
 
     name: str
@@ -56,6 +59,7 @@ class Measured:
     scores: np.ndarray | None
     targets: np.ndarray | None
     seconds: float
+    epsilon: Epsilon | None = None
 
     def test(self, metric: str, client: str | None = None) -> float:
         """A test metric, over the whole split or of one client's part."""
@@ -72,6 +76,7 @@ class Measured:
             "round": self.round,
             "metrics": self.metrics,
             "seconds": round(self.seconds, 1),
+            **({"epsilon": asdict(self.epsilon)} if self.epsilon else {}),
         }
 
 
@@ -125,6 +130,7 @@ def _run_with(store: Store, engine: ClientEngine, owner: Owner) -> Run:
             owner=owner,
         )
         kept = store.get_arrays(result.scores) if result.scores else {}
+        told = spending(config, [record.to_json() for record in result.records])
         return Measured(
             name=config.name,
             seed=config.seed,
@@ -140,6 +146,7 @@ def _run_with(store: Store, engine: ClientEngine, owner: Owner) -> Run:
             scores=kept.get("scores"),
             targets=kept.get("targets"),
             seconds=sum(seconds),
+            epsilon=told.overall if told else None,
         )
 
     return run

@@ -8,12 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks import breast, heart_disease, mnist_rounds, pneumonia
+from benchmarks import breast, heart_disease, mnist_rounds, pneumonia, private_mnist
 from benchmarks.cross_validation import cross_validate, fold_datasets, folds_of
-from benchmarks.harness import CONFIGS, config_of, runner
+from benchmarks.harness import CONFIGS, Measured, config_of, runner
 from benchmarks.report import spread, write_report
 from fedcore.config import make_config
 from fedcore.data.dataset import Split
+from fedcore.privacy.accounting import Epsilon
 from fedcore.task import Task, TaskKind
 
 BINARY = Task(TaskKind.BINARY, ("no", "yes"))
@@ -35,6 +36,10 @@ TINY = {
         pneumonia.RESNET,
         *breast.PIPELINES.values(),
         *mnist_rounds.CONFIGS.values(),
+        "mnist-private",
+        "mnist-private-cnn",
+        "fashionmnist-private",
+        "pneumoniamnist-private",
     ],
 )
 def test_benchmarked_configurations_are_shipped_and_say_how_to_run_them(name):
@@ -42,6 +47,29 @@ def test_benchmarked_configurations_are_shipped_and_say_how_to_run_them(name):
     text = (CONFIGS / f"{name}.yaml").read_text(encoding="utf-8")
     assert text.startswith("#")
     assert f"fedloom run configs/train_federated/{name}.yaml" in text
+
+
+def test_every_private_case_is_a_configuration_of_its_own_and_its_twin_is_not_private():
+    for study in private_mnist.STUDIES.values():
+        configs = {name: config_of(case.config, case.changes) for name, case in study.cases.items()}
+        assert len({config.digest for config in configs.values()}) == len(study.cases)
+        twins = {case.twin for case in study.cases.values()} - {""}
+        assert {n for n, c in configs.items() if c.privacy.kind == "none"} == twins
+
+
+def test_a_private_case_is_judged_by_its_mean_and_by_what_it_lost(tmp_path):
+    def run(config):
+        loses = 0.0 if config.privacy.kind == "none" else 0.035
+        spent = None if config.privacy.kind == "none" else Epsilon(2.9, 2.8)
+        metrics = {"test": {"overall": {"auc": 0.95 - loses}, "clients": {}}}
+        return Measured("m", config.seed, "", "", 1, metrics, {}, None, None, 1.0, spent)
+
+    private_mnist.report(run, tmp_path, "pneumoniamnist")
+    text = (tmp_path / "private-pneumoniamnist.md").read_text()
+    assert "less than 0.03 lost | missed" in text and "2.80 | 2.90" in text
+    kept = json.loads((tmp_path / "private-pneumoniamnist.json").read_text())["cases"]
+    assert kept["epsilon 8"]["runs"][0]["epsilon"] == {"rdp": 2.9, "prv": 2.8}
+    assert "epsilon" not in kept["no privacy"]["runs"][0]
 
 
 def test_the_shipped_heart_configuration_is_in_the_grid_it_was_chosen_from():
