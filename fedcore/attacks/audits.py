@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -14,9 +14,13 @@ from fedcore.attacks.inversion import first_linear, invert_gradient, invert_line
 from fedcore.attacks.likeness import Likeness, best_match
 from fedcore.attacks.lira import Membership, lira
 from fedcore.attacks.one_run import OneRun, audit_one_run
-from fedcore.models.state import load_trainable
+from fedcore.models.state import load_trainable, trainable_parameters
 from fedcore.rng import stream
-from fedcore.training.samples import Samples
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from fedcore.tensors import Arrays
 
 
 def one_run_audit(
@@ -44,6 +48,8 @@ def one_run_audit(
         the last model alone.
       confidence: of the bound.
     """
+    import torch
+
     rng = stream(seed, "audit canaries")
     drawn = draw_canaries(client.rows, canaries, task=client.task, rng=rng)
     coins = flip_coins(secret, canaries, "one run", seed)
@@ -58,14 +64,14 @@ def one_run_audit(
             client.task,
         )
     else:
-        import torch
-
         model = client.build()
         load_trainable(model, expected)
+        network, samples = client.reads(model.eval(), drawn.inputs)
+        change = {name: after[name] - expected[name] for name in after}
         scores = update_scores(
-            model.eval(),
-            {name: after[name] - expected[name] for name in after},
-            Samples(drawn.inputs, client.preprocess),
+            network,
+            _of(network, model, change),
+            samples,
             torch.from_numpy(drawn.targets),
             client.task,
         )
@@ -108,7 +114,7 @@ class Inversion:
 
     Attributes:
       likeness: of the best reconstruction.
-      original: the record as the model reads it.
+      original: the record as what is trained reads it: pixels, or a frozen backbone's features.
       reconstruction: the best one.
       method: analytic (a linear first layer) or search.
     """
@@ -131,17 +137,23 @@ def inversion_audit(
       record: which row.
       steps: of a search.
     """
+    import torch
+
     row = client.rows.take(np.array([record]))
-    update = client.one_update(row, secret)
-    original = client.preprocess.apply(row.inputs)[0].numpy()
-    every = client.preprocess.apply(client.rows.inputs[:100]).numpy()
-    low, high = float(every.min()), float(every.max())
+    model = client.build()
+    network, samples = client.reads(
+        model, client.rows.inputs[np.r_[record, : min(100, len(client.rows))]]
+    )
+    every = samples.batch(torch.arange(len(samples))).numpy()
+    original, low, high = every[0], float(every.min()), float(every.max())
+    update = _of(network, model, client.one_update(row, secret))
     layer = first_linear(update)
-    if layer is not None:
+    is_read = layer is not None and layer[0].shape[1] == original.size
+    if layer is not None and is_read:
         found = invert_linear(*layer).reshape(-1, *original.shape)
     else:
         found = invert_gradient(
-            client.build(),
+            network,
             update,
             row.targets,
             task=client.task,
@@ -153,5 +165,14 @@ def inversion_audit(
             total_variation=1e-2 if original.ndim == 3 else 0.0,
         )
     likeness = best_match(original, found, low=low, high=high)
-    method: Literal["analytic", "search"] = "search" if layer is None else "analytic"
+    method: Literal["analytic", "search"] = "analytic" if is_read else "search"
     return Inversion(likeness, original, found[likeness.index], method)
+
+
+def _of(network: nn.Module, model: nn.Module, values: Arrays) -> Arrays:
+    """Values by name in ``model``, by name in the part of it that is trained."""
+    names = {id(parameter): name for name, parameter in trainable_parameters(model).items()}
+    return {
+        name: values[names[id(parameter)]]
+        for name, parameter in trainable_parameters(network).items()
+    }

@@ -1,12 +1,31 @@
-"""What a client's training costs by the accountant: no audit may prove more."""
+"""What a client's training claims: no audit may prove more."""
 
 from __future__ import annotations
 
 import math
 
-from fedcore.attacks.client import AttackedClient
+from fedcore.attacks.client import AttackedClient, UpdateNoise
 from fedcore.privacy.accounting import spent
 from fedcore.privacy.events import SampledGaussian
+from fedcore.privacy.settings import ClientLevel, NoPrivacy, PrivacySettings
+
+UNCLAIMED_DELTA = 1e-5
+
+
+def claim_of(privacy: PrivacySettings, client: AttackedClient) -> tuple[float, float]:
+    """(epsilon, delta) of a record; what the noise costs where no epsilon is named.
+
+    Raises:
+      ValueError: the promise is about whole clients, and its noise is not the client's.
+    """
+    if isinstance(privacy, NoPrivacy):
+        return math.inf, UNCLAIMED_DELTA
+    if isinstance(privacy, ClientLevel):
+        raise ValueError(
+            "privacy.kind=client adds its noise to the sum of all clients, whose parts the "
+            "coordinator sees; attacks on one client say nothing of it. Audit example or local."
+        )
+    return privacy.epsilon or accounted(client, privacy.delta), privacy.delta
 
 
 def accounted(client: AttackedClient, delta: float) -> float:
@@ -15,5 +34,8 @@ def accounted(client: AttackedClient, delta: float) -> float:
     for each in client.rounds:
         if (noise := each.private) is None:
             return math.inf
-        events.append(SampledGaussian(noise.sampling_rate, noise.noise_multiplier, noise.steps))
+        if isinstance(noise, UpdateNoise):  # two updates can be 2 clip_norm apart
+            events.append(SampledGaussian(1.0, noise.noise_multiplier / 2))
+        else:
+            events.append(SampledGaussian(noise.sampling_rate, noise.noise_multiplier, noise.steps))
     return spent(events, delta).value

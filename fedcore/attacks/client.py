@@ -7,21 +7,27 @@ other clients' part of the model, so that the client is attacked alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fedcore.data.dataset import Split
 from fedcore.models.build import build_model
+from fedcore.models.frozen import on_frozen_backbone
 from fedcore.models.preprocess import Preprocess, preprocess_from_json
 from fedcore.models.state import load_trainable, trainable_state
-from fedcore.privacy.secret_stream import derived_key
+from fedcore.privacy.clip_and_noise import clipped, noised
+from fedcore.privacy.secret_stream import SecretStream, derived_key
 from fedcore.strategies.drift import build_drift
 from fedcore.task import Task
 from fedcore.tensors import Arrays
+from fedcore.training.features import backbone_features
 from fedcore.training.private.example_noise import ExampleNoise
+from fedcore.training.samples import Samples
 from fedcore.training.settings import LoopSettings, TrainingSettings
 from fedcore.training.train import predict, train
 
@@ -36,20 +42,33 @@ training, so that each has private randomness of its own."""
 
 
 @dataclass(frozen=True)
+class UpdateNoise:
+    """What hides a client's whole update of a round before it leaves (``privacy.kind=local``).
+
+    Attributes:
+      clip_norm: C, bound of the update's L2 norm.
+      noise_multiplier: standard deviation of the noise on each parameter, over C.
+    """
+
+    clip_norm: float
+    noise_multiplier: float
+
+
+@dataclass(frozen=True)
 class ClientRound:
     """How the client trains in one round.
 
     Attributes:
       training: backend and its options.
       learning_rate: of the round.
-      private: what makes it private, or None.
+      private: noise in the training itself or on its update, or None.
       drift: JSON of the algorithm's term on each gradient.
       class_weights: of the federation, or None.
     """
 
     training: TrainingSettings
     learning_rate: float
-    private: ExampleNoise | None = None
+    private: ExampleNoise | UpdateNoise | None = None
     drift: Any = None
     class_weights: tuple[float, ...] | None = None
 
@@ -114,25 +133,52 @@ class AttackedClient:
 
         def train_on(rows, trial):
             model = self.build()
-            for number, each in enumerate(self.rounds, 1):
-                train(
-                    model,
-                    rows.inputs,
-                    rows.targets,
-                    task=self.task,
-                    preprocess=self.preprocess,
-                    settings=each.training,
-                    learning_rate=each.learning_rate,
-                    seed=self.seed,
-                    names=(number, self.name),
-                    drift=build_drift(each.drift) if each.drift else None,
-                    class_weights=np.array(each.class_weights) if each.class_weights else None,
-                    private=each.private,
-                    key=derived_key(secret, "audit", trial, number) if each.private else None,
-                )
+            with tempfile.TemporaryDirectory() as cache:  # features of a frozen backbone, once
+                for number, each in enumerate(self.rounds, 1):
+                    key = derived_key(secret, "audit", trial, number)
+                    self._train_round(model, rows, number, each, key, Path(cache))
             return trainable_state(model)
 
         return train_on
+
+    def _train_round(
+        self,
+        model: nn.Module,
+        rows: Split,
+        number: int,
+        each: ClientRound,
+        key: bytes,
+        cache: Path,
+    ) -> None:
+        before = trainable_state(model)
+        train(
+            model,
+            rows.inputs,
+            rows.targets,
+            task=self.task,
+            preprocess=self.preprocess,
+            settings=each.training,
+            learning_rate=each.learning_rate,
+            seed=self.seed,
+            names=(number, self.name),
+            drift=build_drift(each.drift) if each.drift else None,
+            class_weights=np.array(each.class_weights) if each.class_weights else None,
+            cache=cache,
+            private=each.private if isinstance(each.private, ExampleNoise) else None,
+            key=key,
+        )
+        if isinstance(each.private, UpdateNoise):
+            after, noise = trainable_state(model), each.private
+            short = clipped({name: after[name] - before[name] for name in after}, noise.clip_norm)
+            left = noised(short, noise.noise_multiplier * noise.clip_norm, SecretStream(key))
+            load_trainable(model, {name: before[name] + left[name] for name in before})
+
+    def reads(self, model: nn.Module, inputs: np.ndarray) -> tuple[nn.Module, Samples]:
+        """What is trained and what it reads: the head on a frozen backbone's features, or all."""
+        frozen = on_frozen_backbone(model)
+        if frozen is None:
+            return model, Samples(inputs, self.preprocess)
+        return frozen.head, Samples(backbone_features(frozen, inputs, self.preprocess, None), None)
 
     def logits(self, params: Arrays, rows: Split) -> np.ndarray:
         """Logits (n, outputs) of the model with these parameters."""
@@ -149,7 +195,9 @@ class AttackedClient:
         step = LoopSettings(
             batch_size=1, steps=1, optimizer="sgd", learning_rate=first.learning_rate
         )
-        private = first.private and replace(first.private, sampling_rate=1.0, steps=1)
+        private = first.private
+        if isinstance(private, ExampleNoise):
+            private = replace(private, sampling_rate=1.0, steps=1)
         once = replace(first, training=step, private=private)
         before = trainable_state(self.build())
         after = replace(self, rounds=(once,)).trainer(secret)(record, "one update")
@@ -168,13 +216,12 @@ def attacked_client(plan: Any, rows: Split, name: str) -> AttackedClient:
     for number in range(1, config.rounds.count + 1):
         (job,) = plan.train_jobs(number, plan.initial.params, (name,))
         settings = job.settings
-        noise = settings.get("privacy")
         weights = settings["class_weights"]
         rounds.append(
             ClientRound(
                 config.training,
                 settings["learning_rate"],
-                ExampleNoise(**noise) if noise else None,
+                _noise_of(settings["privacy"]),
                 settings["drift"],
                 weights and tuple(weights),
             )
@@ -188,3 +235,11 @@ def attacked_client(plan: Any, rows: Split, name: str) -> AttackedClient:
         tuple(rounds),
         config.seed,
     )
+
+
+def _noise_of(private: Mapping[str, Any] | None) -> ExampleNoise | UpdateNoise | None:
+    """What a job's private settings say (:func:`fedcore.privacy.private_job.private_settings`)."""
+    if private is None:
+        return None
+    kind = {"example": ExampleNoise, "local": UpdateNoise}[private["kind"]]
+    return kind(**{each.name: private[each.name] for each in fields(kind)})

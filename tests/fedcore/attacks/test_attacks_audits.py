@@ -10,16 +10,18 @@ from fedcore.attacks import canary_scores
 from fedcore.attacks.audits import inversion_audit, membership_audit, one_run_audit
 from fedcore.attacks.canaries import draw_canaries, flip_coins, joined
 from fedcore.attacks.canary_scores import loss_scores, update_scores
+from fedcore.attacks.claim import accounted
 from fedcore.attacks.client import AttackedClient, ClientRound, attacked_client
 from fedcore.config import make_config
 from fedcore.data.dataset import Dataset, Split
 from fedcore.execute import execute
 from fedcore.models.mlp import mlp
 from fedcore.models.preprocess import ImagePreprocess
-from fedcore.models.settings import LogisticSettings
+from fedcore.models.settings import LogisticSettings, ScatteringSettings
 from fedcore.models.state import trainable_state
 from fedcore.partition.make import make_partition
 from fedcore.plan import prepare
+from fedcore.privacy.clip_and_noise import l2_norm
 from fedcore.store import Store
 from fedcore.task import Task, TaskKind
 from fedcore.training.private.example_noise import ExampleNoise
@@ -81,22 +83,26 @@ def test_membership_and_inversion_tell_noise_from_none():
     assert inversion_audit(private, secret=SECRET, seed=0).likeness.cosine < 0.5
 
 
-def test_the_attacked_client_trains_as_its_jobs_do(tmp_path):
-    config = make_config({
-        "partition": {"kind": "iid", "clients": 3},
-        "model": {"kind": "mlp", "hidden": [8]},
-        "training": {"kind": "loop", "batch_size": 8, "epochs": 1, "class_weights": "federation"},
-        "strategy": {"kind": "fedprox", "mu": 0.1},
-        "rounds": {"count": 1},
-    })  # fmt: skip
+def planned(folder, **sections):
+    config = make_config({"partition": {"kind": "iid", "clients": 3}, **sections})
     data = Dataset(
         "own",
         TASK,
         {"train": images(), "test": images(8, 1)},
         {"kind": "image", "shape": [16, 16, 1]},
     )
-    store = Store(tmp_path / "store")
-    plan = prepare(config, data, make_partition(data, config.partition, 0, {}), store)
+    store = Store(folder / "store")
+    return store, prepare(config, data, make_partition(data, config.partition, 0, {}), store)
+
+
+def test_the_attacked_client_trains_as_its_jobs_do(tmp_path):
+    store, plan = planned(
+        tmp_path,
+        model={"kind": "mlp", "hidden": [8]},
+        training={"kind": "loop", "batch_size": 8, "epochs": 1, "class_weights": "federation"},
+        strategy={"kind": "fedprox", "mu": 0.1},
+        rounds={"count": 1},
+    )
     name = plan.federation.ids[1]
     rows = plan.federation.load(store, name, "train")
     after = attacked_client(plan, rows, name).trainer(SECRET)(rows, "any")
@@ -104,6 +110,35 @@ def test_the_attacked_client_trains_as_its_jobs_do(tmp_path):
     delta = store.get_arrays(execute(job, store, tmp_path / "cache").result.delta)
     start = store.get_arrays(plan.initial.params)
     assert all(((after[key] - start[key]) == delta[key]).all() for key in delta)
+
+
+@pytest.mark.parametrize("kind", ["example", "local"])
+def test_the_attacked_client_has_the_noise_of_its_jobs(tmp_path, kind):
+    store, plan = planned(
+        tmp_path,
+        model={"kind": "logistic"},
+        privacy={"kind": kind, "epsilon": 4.0, "clip_norm": 0.5},
+        rounds={"count": 2},
+    )
+    name = plan.federation.ids[0]
+    rows = plan.federation.load(store, name, "train")
+    attacked = attacked_client(plan, rows, name)
+    assert 3.9 < accounted(attacked, 1e-5) <= 4.0
+    if kind == "local":
+        start = store.get_arrays(plan.initial.params)
+        after = attacked.with_noise(0).trainer(SECRET)(rows, "any")
+        assert l2_norm({key: after[key] - start[key] for key in start}) <= 2 * 0.5 + 1e-6
+        noisy = attacked.trainer(SECRET)(rows, "any")
+        assert l2_norm({key: noisy[key] - after[key] for key in start}) > 10
+
+
+@pytest.mark.slow
+def test_a_head_on_fixed_features_is_attacked_at_its_features():
+    attacked = replace(client(rounds=1), model=ScatteringSettings())
+    found = inversion_audit(attacked, secret=SECRET, seed=0)
+    assert found.method == "analytic" and found.likeness.cosine > 0.999
+    assert found.original.ndim == 1 and found.likeness.ssim is None
+    assert one_run_audit(attacked, delta=1e-5, canaries=40, secret=SECRET, seed=0).guesses
 
 
 def test_coins_come_from_the_secret_alone():
