@@ -61,8 +61,15 @@ def main() -> None:
 def costs(folder: Path, url: str) -> dict[str, Any]:
     """Load and delays of one place."""
     parties = make_parties(folder / "parties", url, HONEST)
+    alone = {"seconds of a request alone": quartiles([_request(parties) for _ in range(100)])}
     with traced() as trace:
-        return load(parties, trace, WATCHED) | delays(parties, trace)
+        return alone | load(parties, trace, WATCHED) | delays(parties, trace)
+
+
+def _request(parties: Parties) -> float:
+    began = time.monotonic()
+    parties.mailbox.read(f"from/{HONEST[0]}/load/nothing", 1)
+    return time.monotonic() - began
 
 
 @contextmanager
