@@ -64,6 +64,15 @@ BY_LAYERS = {
         ),
         (2, 8, 8),
     ),
+    "many positions": (
+        lambda: nn.Sequential(
+            nn.Conv2d(8, 128, 3, padding=(0, 1), groups=2),
+            nn.AvgPool2d(7),
+            nn.Flatten(),
+            nn.Linear(512, 3),
+        ),
+        (8, 18, 18),
+    ),
     "few positions": (_few_positions, (64, 4, 4)),
     "tokens": (Tokens, (5, 6)),
     "tokens without bias": (lambda: Tokens(bias=False), (5, 6)),

@@ -20,6 +20,7 @@ import torch
 from torch import nn
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional
+from torch.nn.grad import conv2d_weight
 
 Sums = dict[nn.Parameter, torch.Tensor]
 
@@ -36,6 +37,9 @@ class Part:
     squares: torch.Tensor
     weighted: Callable[[torch.Tensor], Sums]
 
+
+# Multiplications of an example from which on its own convolution is faster than a batch of patches.
+_LARGE = 2**20
 
 Rule = Callable[[Any, torch.Tensor, torch.Tensor], Part]
 
@@ -76,41 +80,46 @@ def _linear(layer: nn.Linear, inputs: torch.Tensor, outer: torch.Tensor) -> Part
 
 
 def _convolution(layer: nn.Conv2d, inputs: torch.Tensor, outer: torch.Tensor) -> Part:
-    if layer.kernel_size == layer.stride == (1, 1) and layer.padding in ("valid", (0, 0)):
-        patches = inputs.flatten(2)
-    else:
-        padding = 0 if isinstance(layer.padding, str) else layer.padding
-        patches = functional.unfold(
-            inputs, layer.kernel_size, layer.dilation, padding, layer.stride
-        )
+    padding = 0 if isinstance(layer.padding, str) else layer.padding
+    shape, positions = layer.weight.shape, outer[0, 0].numel()
+    d, p = shape[1:].numel(), shape[0] // layer.groups
+    if positions * d * p * layer.groups >= _LARGE and not _is_ghost(positions, d, p):
+
+        def weight():
+            form = layer.stride, padding, layer.dilation, layer.groups
+            pairs = zip(inputs.split(1), outer.split(1), strict=True)
+            return torch.stack([conv2d_weight(one, shape, back, *form) for one, back in pairs])
+
+        return _explicit(layer, _trained(layer, weight, lambda: outer.sum((2, 3))))
+    patches = functional.unfold(inputs, layer.kernel_size, layer.dilation, padding, layer.stride)
     groups = (layer.groups, -1)
     return _product(layer, patches.unflatten(1, groups), outer.flatten(2).unflatten(1, groups))
 
 
 def _product(layer: Any, inputs: torch.Tensor, outer: torch.Tensor) -> Part:
     """Of gradients ``outer @ inputs^T`` per group: (b, groups, d, t) and (b, groups, p, t)."""
-    (d, t), p = inputs.shape[2:], outer.shape[2]
-    if is_ghost := 4 * t * (d + p) <= d * p:
+    bias = outer.sum(3).flatten(1)
+    if not _is_ghost(inputs.shape[3], inputs.shape[2], outer.shape[2]):
+        return _explicit(layer, _trained(layer, lambda: outer @ inputs.mT, lambda: bias))
+    squares = bias.square().sum(1) * _is_trained(layer.bias)
+    if _is_trained(layer.weight):
         grams = (x.mT @ x for x in (inputs.double(), outer.double()))
-        squares = torch.mul(*grams).sum((1, 2, 3)).to(outer.dtype)
-    else:
-        gradients = outer @ inputs.mT
-        squares = gradients.square().sum((1, 2, 3))
-    squares = squares * _is_trained(layer.weight)
-    if _is_trained(layer.bias):
-        bias = outer.sum(3).flatten(1)
-        squares = squares + bias.square().sum(1)
-
-    def weight(factors):
-        if not is_ghost:
-            return (factors @ gradients.flatten(1)).view(layer.weight.shape)
-        scaled = outer * factors[:, None, None, None]
-        return torch.einsum("bgpt,bgdt->gpd", scaled, inputs).reshape(layer.weight.shape)
+        square = torch.mul(*grams).sum((1, 2, 3)).clamp(min=0)  # a rounded zero may be below
+        squares = squares + square.to(outer.dtype)
 
     def weighted(factors):
-        return _trained(layer, lambda: weight(factors), lambda: factors @ bias)
+        def weight():
+            scaled = outer * factors[:, None, None, None]
+            return torch.einsum("bgpt,bgdt->gpd", scaled, inputs).reshape(layer.weight.shape)
+
+        return _trained(layer, weight, lambda: factors @ bias)
 
     return Part(squares, weighted)
+
+
+def _is_ghost(positions: int, d: int, p: int) -> bool:
+    """Whether the Gram matrices of both sides are less work than the p x d gradient."""
+    return 4 * positions * (d + p) <= d * p
 
 
 def _group_norm(layer: nn.GroupNorm, inputs: torch.Tensor, outer: torch.Tensor) -> Part:
@@ -142,7 +151,7 @@ def _functional(layer: nn.Module, inputs: torch.Tensor, outer: torch.Tensor) -> 
 def _explicit(layer: nn.Module, gradients: Sums) -> Part:
     """Of gradients that were made: parameter -> (b, *its shape)."""
     kept = {p: gradients[p].flatten(1) for p in layer.parameters(recurse=False) if p.requires_grad}
-    squares = sum(gradient.square().sum(1) for gradient in kept.values())
+    squares = sum(torch.linalg.vector_norm(made, dim=1).square() for made in kept.values())
 
     def weighted(factors):
         return {p: (factors @ gradient).view(p.shape) for p, gradient in kept.items()}
