@@ -84,6 +84,7 @@ def _flooded(stack: Stack, words: dict[str, str], seconds: float, rate: float) -
         told = json.loads(attack.communicate()[0])
         stormy, now = probe.taken(), time.time()
     return {
+        "bad requests a second, asked for": rate,
         "bad requests a second": sum(told["answers"].values()) / told["seconds"],
         "answers": told["answers"],
         "rounds a minute before": 60 * _rounds(stack, run, since - CALM, since) / CALM,

@@ -53,9 +53,10 @@ def main() -> None:
     words.add_argument("--reports", type=Path, default=Path("benchmarks/reports"))
     args = words.parse_args()
     for part in args.parts:
+        before = {"load of the machine before": os.getloadavg()[0]}
         with tempfile.TemporaryDirectory() as folder:
             found = PARTS[part](Path(folder), args.seconds, args.rate)
-        report(args.reports, {part: {"rate": args.rate, **found}})
+        report(args.reports, {part: before | found})
 
 
 def costs(folder: Path, url: str) -> dict[str, Any]:
@@ -196,6 +197,7 @@ def survive(parties: Parties, url: str, seconds: float, rate: float) -> dict[str
             closing = time.monotonic()
         ended = time.monotonic()
     return {
+        "bad messages a second, asked for": rate,
         "bad messages a second": written["written"] / written["seconds"],
         "rounds a minute before": calm,
         "rounds a minute": stormy,
