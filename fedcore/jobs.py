@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 from fedcore.digests import digest_json
@@ -54,7 +55,7 @@ class ClientJob:
     keep_scores: bool = False
     data_budget: Mapping[str, float] | None = None
 
-    @property
+    @cached_property
     def key(self) -> str:
         """SHA-256 identity of the work. Evaluation draws nothing: who and when are not in it."""
         draws = [self.seed, self.round, self.client] if self.kind is JobKind.TRAIN else []

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from threading import Timer
 from typing import Any
 
 from prefect import State, task
 from prefect.cache_policies import NO_CACHE
-from prefect.futures import PrefectFuture
+from prefect.futures import PrefectConcurrentFuture
 from prefect.states import Cancelled, Completed, Failed
 
 from fedcore.aggregation import GROUP
@@ -21,6 +22,10 @@ from fedcore.engines.sites import SitesEngine
 from fedcore.jobs import ClientJob, JobKind
 from fedcore.outcomes import Absent, ClientOutcome, Done
 from fedcore.sites.codes import in_words
+
+# A task costs more than an answer: it ends when nobody has answered for so long, not before the
+# answers of other sites are read and the next round is announced.
+LULL_SECONDS = 0.5
 
 Outcomes = dict[tuple[str, str], ClientOutcome]
 """By client and job key."""
@@ -54,11 +59,9 @@ class _Group:
     def hear(self, job: ClientJob, outcome: ClientOutcome) -> None:
         if (job.client, job.key) in self.jobs:
             self.outcomes[job.client, job.key] = outcome
-            if len(self.outcomes) == len(self.jobs):
-                self.heard.set_result(self.outcomes)
 
-    def stop(self) -> None:
-        if not self.heard.done():
+    def end(self, *, is_over: bool = False) -> None:
+        if (is_over or len(self.outcomes) == len(self.jobs)) and not self.heard.done():
             self.heard.set_result(self.outcomes)
 
 
@@ -69,29 +72,36 @@ class ShownSites:
     """
 
     engine: SitesEngine
-    _tasks: list[PrefectFuture[Any]] = field(default_factory=list)
+    _tasks: list[PrefectConcurrentFuture[Any]] = field(default_factory=list)
 
     def run(self, jobs: Iterable[ClientJob]) -> Iterator[tuple[ClientJob, ClientOutcome]]:
         """As the engine's."""
         groups: list[_Group] = []
 
         def show(asked: Sequence[ClientJob]) -> None:
-            for earlier in self._tasks:
-                earlier.wait()
+            self._tasks = [one for one in self._tasks if not one.wrapped_future.done()]
             groups.extend(_groups(asked))
-            self._tasks = [
+            self._tasks += [
                 await_sites.submit(one.label, len(one.jobs), one.heard.result) for one in groups
             ]
 
+        def end(is_over: bool = False) -> Timer:
+            timer = Timer(LULL_SECONDS, lambda: [one.end(is_over=is_over) for one in groups])
+            timer.start()
+            return timer
+
         self.engine.asked = show
+        lull = end()
         try:
             for job, outcome in self.engine.run(jobs):
                 for group in groups:
                     group.hear(job, outcome)
+                lull.cancel()
+                lull = end()
                 yield job, outcome
         finally:
-            for group in groups:
-                group.stop()
+            lull.cancel()
+            end(is_over=True)
 
 
 def _groups(asked: Sequence[ClientJob]) -> Iterator[_Group]:

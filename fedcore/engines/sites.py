@@ -87,6 +87,7 @@ class SitesEngine:
     _unanswered: dict[str, list[ClientJob]] = field(default_factory=dict)
     _came_late: set[str] = field(default_factory=set)
     _litter: list[str] = field(default_factory=list)
+    _templates: dict[str, Template] = field(default_factory=dict)
 
     def run(self, jobs: Iterable[ClientJob]) -> Iterator[tuple[ClientJob, ClientOutcome]]:
         """(job, outcome) in completion order; who does not answer in time is absent."""
@@ -284,7 +285,9 @@ class SitesEngine:
     def _template(self, job: ClientJob) -> Template:
         if job.kind is JobKind.EVALUATE:
             return {}
-        return template_of(self.store.get_arrays(job.base))
+        if job.base.digest not in self._templates:
+            self._templates = {job.base.digest: template_of(self.store.get_arrays(job.base))}
+        return self._templates[job.base.digest]
 
 
 def _stale(done: Done, staleness: int) -> Done:

@@ -1,5 +1,7 @@
 """Which tasks a round over sites has on the run's page, and how each ends."""
 
+from concurrent.futures import Future
+from threading import Event
 from types import SimpleNamespace
 
 import pytest
@@ -10,7 +12,7 @@ from fedcore.outcomes import Absent, Done, Evaluation, Failed, Refused
 from fedcore.sites.codes import Code
 from fedcore.sites.refusal import Reason
 from tasks import shown_sites
-from tasks.shown_sites import ShownSites, await_sites
+from tasks.shown_sites import ShownSites, _Group, await_sites
 
 
 def job(client, kind=JobKind.TRAIN, key=None, keep_scores=False):
@@ -45,9 +47,10 @@ def shown(monkeypatch):
 
     def submit(*arguments):
         submitted.append(arguments)
-        return SimpleNamespace(wait=lambda: None)
+        return SimpleNamespace(wrapped_future=Future())
 
     monkeypatch.setattr(shown_sites.await_sites, "submit", submit)
+    monkeypatch.setattr(shown_sites, "LULL_SECONDS", 0.01)
 
     def over(jobs, outcomes, **words):
         list(ShownSites(Engine(outcomes, **words)).run(jobs))
@@ -103,3 +106,17 @@ def test_nobody_waits_for_a_round_that_was_stopped(shown):
     ends = shown.ends()
     assert ends["round-3/north"].is_completed()
     assert ends["round-3/south"].is_cancelled()
+
+
+def test_a_task_ends_when_the_answers_pause(shown, monkeypatch):
+    """Not with its site's answer, and yet before the round is over."""
+    north, both = Event(), Event()
+    ended = {"round-3/north": north, "round-3/south": both}
+    monkeypatch.setattr(_Group, "end", lambda group, is_over=False: ended[group.label].set())
+    monkeypatch.setattr(shown_sites, "LULL_SECONDS", 60)
+    rounds = ShownSites(Engine(done)).run([job("north"), job("south")])
+    next(rounds)
+    assert not north.is_set()
+    monkeypatch.setattr(shown_sites, "LULL_SECONDS", 0.01)
+    next(rounds)
+    assert north.wait(20) and both.wait(20)
