@@ -5,7 +5,7 @@ import tarfile
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import _twenty_newsgroups as theirs
 
@@ -122,6 +122,8 @@ LINE = st.sampled_from(
 )
 
 
+@example(["--", "signed at once"], {"footers"})
+@example(["From: a", "", "text", " -- ", "signed", ""], {"headers", "footers"})
 @settings(max_examples=50, deadline=None)
 @given(st.lists(LINE, max_size=9), st.sets(st.sampled_from(["headers", "footers", "quotes"])))
 def test_parts_are_removed_as_scikit_learn_does(lines, remove):
