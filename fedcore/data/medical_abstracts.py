@@ -77,7 +77,7 @@ class MedicalAbstracts(Settings, title="Medical abstracts"):
             task,
             name=f"medical abstracts {self.fold}",
             val_fraction=self.val_fraction,
-            groups=same_texts(texts)[train],
+            together=same_texts(texts)[train],
         )
         return Dataset(
             name="medical-abstracts",

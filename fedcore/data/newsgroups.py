@@ -90,7 +90,7 @@ class Newsgroups(Settings, title="20 newsgroups"):
             task,
             name="newsgroups",
             val_fraction=self.val_fraction,
-            groups=same_texts(unpack(parts["train"].inputs)),
+            together=same_texts(unpack(parts["train"].inputs)),
         )
         # A text that is there twice may change what is drawn from train, never what is left.
         drawn = {"train"} if self.val_fraction else set()

@@ -78,15 +78,15 @@ def hold_out(
     name: str,
     val_fraction: float = 0.0,
     test_fraction: float = 0.0,
-    groups: np.ndarray | None = None,
+    together: np.ndarray | None = None,
 ) -> dict[str, Split]:
     """The splits with ``test`` and then ``val`` taken out of ``train``, where they are missing.
 
     Stratified by owner and by the task's key. Samples keep the source's order.
 
     Args:
-      groups: (n,) int64 of the training samples: those of one group stay together, and count once,
-        with the stratum of their first. None: each is a group of its own.
+      together: (n,) int64 of the training samples: those of one number stay together and count
+        once, with the stratum of their first. None: each has a number of its own.
 
     Raises:
       ValueError: a fraction above 0 leaves a split without a sample.
@@ -94,7 +94,7 @@ def hold_out(
     parts = {split: part for split, part in splits.items() if len(part)}
     if "train" not in parts:
         raise ValueError(f"{name} has no training sample: its splits are {sorted(splits)}.")
-    of = np.arange(len(parts["train"])) if groups is None else groups
+    of = np.arange(len(parts["train"])) if together is None else together
     for split, fraction in (("test", test_fraction), ("val", val_fraction)):
         if split in parts or fraction == 0.0:
             continue

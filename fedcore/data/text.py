@@ -105,7 +105,7 @@ class Text(Settings, title="Own texts"):
                 name=self.name,
                 val_fraction=self.val_fraction,
                 test_fraction=self.test_fraction,
-                groups=None if train is None else same_texts(unpack(train.inputs)),
+                together=None if train is None else same_texts(unpack(train.inputs)),
             ),
             features={"kind": "text", "most_bytes": self.most_bytes},
             provenance=own_provenance([file_entry(path)], self.licence, self.declared),

@@ -80,7 +80,7 @@ def test_groups_stay_together(seed):
         name="x",
         val_fraction=0.2,
         test_fraction=0.2,
-        groups=groups,
+        together=groups,
     )
     of = [groups[part.inputs[:, 0].astype(int)] for part in parts.values()]
     assert sum(map(len, of)) == 90
@@ -90,7 +90,7 @@ def test_groups_stay_together(seed):
 def test_groups_of_one_change_nothing():
     whole = make([0, 1, 2] * 20)
     alone, grouped = (
-        hold_out({"train": whole}, CLASSES, name="x", test_fraction=0.3, groups=groups)
+        hold_out({"train": whole}, CLASSES, name="x", test_fraction=0.3, together=groups)
         for groups in (None, np.arange(60)[::-1])
     )
     for split, part in alone.items():
