@@ -14,7 +14,7 @@ def check_settings(
     task: Task,
     clients: Sequence[str],
     splits: Collection[str],
-    is_image: bool,
+    kind: str,
 ) -> None:
     """Refuses settings that cannot work on this data.
 
@@ -22,7 +22,7 @@ def check_settings(
       name: of the data set.
       clients: ids of all clients.
       splits: that the data set has.
-      is_image: whether inputs are images.
+      kind: what inputs are: image, table or text.
 
     Raises:
       ValueError: naming the setting, its value, the rule and what would work.
@@ -44,10 +44,10 @@ def check_settings(
             f"rounds.min_clients={rounds.min_clients} is more than the {cohort} clients that a "
             "round of this run asks."
         )
-    if config.training.augmentation.kind != "none" and not is_image:
+    if config.training.augmentation.kind != "none" and kind != "image":
         raise ValueError(
             f"training.augmentation.kind={config.training.augmentation.kind!r} changes images; "
-            f"{name} is a table. Set it to none."
+            f"{name} has inputs of kind {kind!r}. Set it to none."
         )
     is_regression = task.kind is TaskKind.REGRESSION
     if config.training.class_weights != "none" and is_regression:
