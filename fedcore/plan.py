@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fedcore.adapters.choice import rank_of
 from fedcore.assignment import Assignment, assignment
 from fedcore.config import RunConfig, make_config
 from fedcore.config_and_data import check_settings
@@ -150,12 +151,10 @@ class RunPlan:
 
     def assignment(self, round: int, client: str | None = None) -> Assignment:
         """What a client is asked to train in a round; without one: at the global model's rank."""
-        return assignment(
-            self.config,
-            round,
-            client,
-            0 if client is None else self.federation.clients[client].sizes["train"],
-        )
+        if client is None:
+            return assignment(self.config, round)
+        sizes = {client: self.federation.clients[client].sizes["train"]}
+        return assignment(self.config, round, rank_of(self.config, client, sizes))
 
     def train_jobs(self, round: int, base: Ref, cohort: Sequence[str]) -> list[ClientJob]:
         """What each client of the cohort is asked to do, in canonical order."""

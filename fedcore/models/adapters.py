@@ -152,7 +152,7 @@ def _set_rank(module: nn.Module, rank: int, scaling: Scaling) -> None:
     for factor, shape in ((a, (rank, a.in_features)), (b, (b.out_features, rank))):
         old = factor.weight
         factor.weight = nn.Parameter(old.new_zeros(shape), requires_grad=old.requires_grad)
-    module.r[ADAPTER], module.scaling[ADAPTER] = rank, scaling.at(rank)
+    module.r[ADAPTER], module.scaling[ADAPTER] = rank, scaling(rank)
 
 
 def _targets(block: nn.Module, wanted: Sequence[str]) -> list[str]:

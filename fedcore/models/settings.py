@@ -20,7 +20,7 @@ from fedcore.models.transformer_settings import (
 from fedcore.models.transformer_settings import (
     TransformerSettings as TransformerSettings,
 )
-from fedcore.settings import Plugin, Settings
+from fedcore.settings import Plugin
 
 if TYPE_CHECKING:
     from torch import nn

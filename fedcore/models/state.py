@@ -40,7 +40,7 @@ def trainable_state(model: nn.Module) -> dict[str, np.ndarray]:
 
 
 def load_trainable(model: nn.Module, state: Mapping[str, np.ndarray]) -> None:
-    """Set the trainable parameters of ``model`` to ``state``; no value changes when it does not fit.
+    """Set the trainable parameters of ``model`` to ``state``; no value changes if it does not fit.
 
     A :class:`Fitted` model takes shapes from it, and what is carried beside the parameters.
 

@@ -1,4 +1,4 @@
-"""Classifiers on networks of the ``transformers`` library, trained in part, by adapters or in full."""
+"""Classifiers on networks of ``transformers``, trained in part, by adapters or in full."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import nn
 
 from fedcore.models.adapter_settings import AdapterSettings
 from fedcore.models.adapters import add_adapters, carried, fit_adapters
-from fedcore.models.cutting import Above, Backbone, Below, can_be_cut, find_blocks
+from fedcore.models.cutting import Above, Below, can_be_cut, find_blocks
 from fedcore.models.frozen import Cut
 from fedcore.models.quiet import quiet_transformers
 from fedcore.models.state import trainable_parameters
@@ -85,7 +85,7 @@ class TransformerClassifier(nn.Module):
         return Cut(*self._cuts[self._first])
 
     def fit(self, params: Arrays) -> None:
-        """Take the ranks of adapters, and the corrections of frozen weights, that ``params`` have."""
+        """Take the ranks of adapters and the corrections of weights that ``params`` have."""
         fit_adapters(self, params, self._adapter.scaling)
 
     def carried(self) -> Mapping[str, torch.Tensor | None]:

@@ -17,9 +17,7 @@ _FOUND: WeakKeyDictionary[nn.Module, dict[tuple[bool, ...], Way]] = WeakKeyDicti
 _EXAMPLES = 3  # prime, so that no dimension of a layer is taken for the examples by accident
 
 
-def choose_way(
-    network: nn.Module, loss: Loss, like: torch.Tensor, targets: torch.Tensor
-) -> Way:
+def choose_way(network: nn.Module, loss: Loss, like: torch.Tensor, targets: torch.Tensor) -> Way:
     """The fastest way that gives what each example alone gives.
 
     On invented inputs and weights, so that the answer depends on the architecture only: layers
@@ -40,9 +38,7 @@ def choose_way(
     return found[trained]
 
 
-def _tried(
-    network: nn.Module, loss: Loss, like: torch.Tensor, targets: torch.Tensor
-) -> Way:
+def _tried(network: nn.Module, loss: Loss, like: torch.Tensor, targets: torch.Tensor) -> Way:
     if not like.is_floating_point():
         return sum_one_by_one
     device = next(network.parameters()).device
