@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from fedcore.adapters.rule import Part
 
-_END = ".default.weight"
+FACTOR_A, FACTOR_B = f".{Part.A}.default.weight", f".{Part.B}.default.weight"
+RESIDUAL = ".base_layer.residual"  # beside the frozen weight, in the layer that PEFT wraps
 
 
 @dataclass(frozen=True, order=True)
@@ -19,17 +20,17 @@ class Layer:
     @property
     def a(self) -> str:
         """Name of A, (rank, inputs)."""
-        return f"{self.name}.{Part.A}{_END}"
+        return self.name + FACTOR_A
 
     @property
     def b(self) -> str:
         """Name of B, (outputs, rank)."""
-        return f"{self.name}.{Part.B}{_END}"
+        return self.name + FACTOR_B
 
     @property
     def residual(self) -> str:
         """Name of what is carried beside the frozen weight, (outputs, inputs), and not trained."""
-        return f"{self.name}.residual"
+        return self.name + RESIDUAL
 
 
 def layers_of(names: Collection[str]) -> tuple[Layer, ...]:
@@ -43,7 +44,7 @@ def layers_of(names: Collection[str]) -> tuple[Layer, ...]:
     """
     first, second = (
         {name.removesuffix(end) for name in names if name.endswith(end)}
-        for end in (f".{part}{_END}" for part in Part)
+        for end in (FACTOR_A, FACTOR_B)
     )
     if first != second:
         raise ValueError(
