@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ConfigDict, Field
 
 from fedcore.adapters.rule import AdapterRule
-from fedcore.adapters.scaling import lora_scaling
+from fedcore.adapters.scaling import Scaling
 from fedcore.adapters.settings import AdapterAggregation, Automatic, FrozenA, Mean, Rule
 from fedcore.settings import Settings
 
@@ -26,9 +26,10 @@ class AdapterShape(Settings):
     rslora: bool = False
     dora: bool = False
 
-    def scaling(self, rank: int) -> float:
-        """Of an adapter of this rank."""
-        return lora_scaling(self.alpha, is_rank_stabilised=self.rslora)(rank)
+    @property
+    def scaling(self) -> Scaling:
+        """By rank."""
+        return Scaling(self.alpha, self.rslora)
 
 
 def adapter_of(model: Any) -> AdapterShape | None:

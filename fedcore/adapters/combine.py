@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from fedcore.adapters.layers import Layer, layers_of
 from fedcore.adapters.ranks import active_rank, cut_factors, pad_factors

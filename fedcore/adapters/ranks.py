@@ -46,7 +46,7 @@ def cut_factors(
     Returns:
       (rank, inputs), (outputs, rank) of the same dtypes; as they are where the rank is the same.
 
-    >>> a, b = cut_factors(np.eye(2), np.eye(2), 1, lambda rank: 2.0 / rank)
+    >>> a, b = cut_factors(np.eye(2), np.eye(2), 1, Scaling(2.0))
     >>> (2.0 * b @ a).tolist()
     [[1.0, 0.0], [0.0, 0.0]]
     """

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from fedcore.adapters.combine import combine
 from fedcore.adapters.layers import Layer, layers_of, trained_names
 from fedcore.adapters.ranks import cut
-from fedcore.adapters.scaling import lora_scaling
+from fedcore.adapters.scaling import Scaling
 from fedcore.adapters.server import AdapterRound, fresh
 from fedcore.adapters.settings import Alternating, FrozenA, Mean, Residual, Stacking, Svd
 from fedcore.aggregation import canonical_mean
@@ -44,7 +44,7 @@ class Round:
     def __init__(self, name, *, seed, shapes, ranks, alpha=8.0, rslora=False, round=2):
         rng = np.random.default_rng(seed)
         self.rule = RULES[name].build()
-        self.scaling = lora_scaling(alpha, is_rank_stabilised=rslora)
+        self.scaling = Scaling(alpha, rslora)
         self.how = AdapterRound(self.rule, self.scaling, RANK, round, seed)
         self.anchor = {"head.bias": rng.normal(size=3).astype(np.float32)}
         for number, (outputs, inputs) in enumerate(shapes):

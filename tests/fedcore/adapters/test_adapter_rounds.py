@@ -1,4 +1,4 @@
-"""Rules for adapters in rounds: what is told, unequal ranks, privacy, real training."""
+"""Rules for adapters in rounds: records, unequal ranks, hidden clients, real training."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ from fedcore.run import run_federated
 from fedcore.store import Store
 from tasks.registry.entities import metric_values
 
-RANKS = {"client-0": 2, "client-1": 4, "client-2": 8}
+RANKS = {"client-000": 2, "client-001": 4, "client-002": 8}
 
 
 class Adapted(nn.Module):
@@ -126,12 +126,12 @@ def test_ranks_2_4_and_8_work_together_for_three_rounds(kind, tmp_path):
 
 def test_a_rank_that_does_not_fit_is_refused_and_left_out(tmp_path):
     plan, chain = begun(tmp_path, config_of({"kind": "svd"}, RANKS))
-    other = begun(tmp_path, config_of({"kind": "svd"}, {"client-0": 4}), "other")[0]
+    other = begun(tmp_path, config_of({"kind": "svd"}, {"client-000": 4}), "other")[0]
     engine = InventedClients(chain.store, plan.config, other)
     record = next(run_rounds(plan, chain, engine, silent))
     reasons = {client: row.get("reason") for client, row in record.outcomes.items()}
-    assert "the model has float32[2, 30]" in reasons["client-0"]
-    assert record.outcomes["client-2"]["status"] == "done"
+    assert "the model has float32[2, 30]" in reasons["client-000"]
+    assert record.outcomes["client-002"]["status"] == "done"
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -12,7 +12,7 @@ CLIENT = {
     "privacy": {"kind": "client", "noise_multiplier": 1.0},
     "evaluation": {"clients": False},
 }
-LATE = {"engine": {"kind": "sites", "late": "stale"}, "partition": {"kind": "owner"}}
+LATE = {"engine": {"kind": "sites", "late": "stale"}, "partition": {"kind": "by_owner"}}
 
 
 def config_of(kind="automatic", ranks=None, adapter=ADAPTER, **sections):

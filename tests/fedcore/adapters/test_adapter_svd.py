@@ -46,9 +46,9 @@ def test_a_direction_that_the_product_lacks_begins_anew():
     one = np.outer(np.arange(1.0, OUT + 1), np.arange(1.0, IN + 1))
     a, b = after(svd(), means(one))
     assert np.allclose(SCALE * b @ a, one)
-    assert (a[1:] == 0.125).all() and (b[:, 1:] == 0).all()
+    assert np.allclose(a[1:], 0.125) and (b[:, 1:] == 0).all()
     a, b = after(svd(), means(np.zeros((OUT, IN))))
-    assert (a == 0.125).all() and (b == 0).all()
+    assert np.allclose(a, 0.125) and (b == 0).all()
 
 
 def test_a_budget_leaves_zeros_behind_the_chosen_rank():
