@@ -63,9 +63,10 @@ def assignment(config: RunConfig, round: int, rank: int | None = None) -> Assign
       rank: of the client; None: the global model's.
     """
     adapter, rule, head = adapter_of(config.model), rule_of(config), config.training.head_rounds
+    shape = None if adapter is None else adapter.model_dump(mode="json")
     if round <= head:
-        return Assignment(("head",), rank, adapter and adapter.model_dump(mode="json"))
-    if adapter is None or rule is None:
+        return Assignment(("head",), rank, shape)
+    if rule is None:
         return Assignment()
     parts = {"body", "head", *(str(part) for part in rule.trains(round - head))}
-    return Assignment(tuple(sorted(parts)), rank, adapter.model_dump(mode="json"))
+    return Assignment(tuple(sorted(parts)), rank, shape)
