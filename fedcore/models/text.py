@@ -90,8 +90,9 @@ def load_text(
             use_safetensors=True,
             local_files_only=True,
             trust_remote_code=False,
-            # On a CPU faster than torch's fused attention at these lengths.
-            attn_implementation="eager",
+            # On a CPU, 256 tokens: fused attention is 1.5 times as fast in float32, and a tenth
+            # slower in bfloat16 (AVX-512 without AMX, forward and backward).
+            attn_implementation="sdpa" if options["dtype"] == torch.float32 else "eager",
             **options,
         )
     return assemble_text(network, outputs, pad, dropout)

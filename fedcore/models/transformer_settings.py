@@ -166,7 +166,7 @@ class TextTransformerSettings(_Pretrained, title="Text transformer"):
         "all-MiniLM-L6-v2 comes with the extra fedloom[text].",
     )
     mode: TrainedPart = "adapters"
-    base: Base = "bfloat16"
+    base: Base = "float32"
     max_tokens: int = Field(256, ge=2, le=8192, description="Longer texts are cut. Short is fast.")
     dropout: Dropout = 0.0
 

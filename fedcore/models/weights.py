@@ -10,9 +10,9 @@ from pydantic import Field
 Base = Annotated[
     Literal["float32", "bfloat16", "int8", "nf4"],
     Field(
-        description="How frozen weights are kept. bfloat16 takes half of the memory and, on newer "
-        "CPUs, of the time; int8 and nf4 (QLoRA) need a CUDA device and bitsandbytes. What is "
-        "trained is float32."
+        description="How frozen weights are kept. bfloat16 takes half of the memory, and less time "
+        "where the processor multiplies it (AMX, GPUs), more elsewhere; int8 and nf4 (QLoRA) need "
+        "a CUDA device and bitsandbytes. What is trained is float32."
     ),
 ]
 
