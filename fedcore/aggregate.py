@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import chain
+from typing import Any
 
 import numpy as np
 
+from fedcore.adapters.server import AdapterRound, adapter_round
 from fedcore.aggregation import canonical_mean
 from fedcore.digests import digest_bytes
 from fedcore.global_model import GlobalModel
+from fedcore.models.parts import PARTS, part_of
 from fedcore.outcomes import ClientUpdate
 from fedcore.plan import RunPlan
 from fedcore.privacy.client_level import private_mean
@@ -30,10 +33,13 @@ class Aggregate:
     Attributes:
       model: the next global model; the parent's parameters when no update was valid.
       refused: client id -> why its update was left out.
+      adapters: JSON: how far the product of the new adapters is off, overall and by layer, and each
+        layer's rank; empty where there are none, or where clients are hidden.
     """
 
     model: GlobalModel
     refused: Mapping[str, str]
+    adapters: Mapping[str, Any] = field(default_factory=dict)
 
 
 def aggregate(
@@ -44,6 +50,8 @@ def aggregate(
     *,
     weighting: str,
     private: ClientRound | None = None,
+    adapters: AdapterRound | None = None,
+    parts: Collection[str] = PARTS,
 ) -> Aggregate:
     """``strategy.step(mean(updates))``; an update that does not fit the model is left out.
 
@@ -53,11 +61,14 @@ def aggregate(
       weighting: ``examples`` or ``uniform``; not used where clients are hidden.
       private: hides clients; then no update at all is noise alone, and the new model is charged
         before it is in the store.
+      adapters: how adapters become one; None: as every other tensor does.
+      parts: of the model that the round trains, of :data:`fedcore.models.parts.PARTS`.
 
     Raises:
       BudgetExceeded: it would tell too much of the clients.
     """
     anchor = store.get_arrays(parent.params)
+    trained = {name: value for name, value in anchor.items() if part_of(name) in parts}
     refused: dict[str, str] = {}
 
     def valid() -> Iterator[tuple[Arrays, ClientUpdate]]:
@@ -66,7 +77,7 @@ def aggregate(
             try:
                 if update.base != parent.base(update.staleness):
                     raise InvalidUpdate("it started from another model than this round's.")
-                check_delta(delta, anchor)
+                check_delta(delta, adapters.expected(anchor, client) if adapters else trained)
             except InvalidUpdate as error:
                 refused[client] = str(error)
                 continue
@@ -74,26 +85,37 @@ def aggregate(
 
     state = store.get_arrays(parent.state) if parent.state else {}
     extra: dict[str, np.ndarray] = {}
+    told: dict[str, Any] = {}
     checked = valid()
+    base = adapters.base(anchor) if adapters else anchor
     if private is not None:
         sums = ((delta, update.num_examples) for delta, update in checked)
-        mean_delta, clip = private_mean(sums, anchor, private.mechanism, private.key)
+        mean_delta, clip = private_mean(sums, trained, private.mechanism, private.key)
         state.pop(CLIP_NORM, None)
         extra = {CLIP_NORM: np.array(clip)} if private.mechanism.adaptive else {}
     else:
         first = next(checked, None)
         if first is None:
             return Aggregate(parent.then(parent.params, parent.state), refused)
-        mean_delta = canonical_mean(_weighted(chain([first], checked), weighting))
-    params = {name: value.astype(np.float64) for name, value in anchor.items()}
+        weighted = _weighted(chain([first], checked), weighting)
+        if adapters is None:
+            mean_delta = canonical_mean(weighted)
+        else:
+            combined = adapters.combine(anchor, base, weighted)
+            mean_delta, told = combined.mean_delta, combined.to_json()
+    params = {name: base[name].astype(np.float64) for name in mean_delta}
     moved, after = algorithm.step(params, state, mean_delta)
-    rounded = {name: moved[name].astype(anchor[name].dtype) for name in anchor}
+    # What no client trained keeps its value, and its part of the server's state.
+    whole = {**base, **{name: moved[name].astype(base[name].dtype) for name in moved}}
+    rounded = adapters.left(whole) if adapters else whole
+    after = {**state, **after}
     _refuse_overflow(rounded)
     if private is not None:
         private.charge(digest_bytes(encode(rounded)))
     return Aggregate(
         parent.then(store.put_arrays(rounded, "model"), _state_ref(store, {**after, **extra})),
         refused,
+        told,
     )
 
 
@@ -117,7 +139,16 @@ def aggregate_round(
         data, base = plan.identity["partition"], parent.params.digest
         private = client_round(config, mechanism, data, base, updates, owner)
     weighting = config.aggregation.weighting
-    return aggregate(store, plan.algorithm, parent, updates, weighting=weighting, private=private)
+    return aggregate(
+        store,
+        plan.algorithm,
+        parent,
+        updates,
+        weighting=weighting,
+        private=private,
+        adapters=adapter_round(plan, parent.round + 1),
+        parts=plan.assignment(parent.round + 1).parts,
+    )
 
 
 def _weighted(

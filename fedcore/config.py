@@ -10,6 +10,8 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from fedcore.adapters.checks import uncombinable
+from fedcore.adapters.settings import AdapterAggregation, Automatic, ClientRanks, SameRank
 from fedcore.approvals import ApprovalSettings
 from fedcore.audit.settings import AuditSettings
 from fedcore.config_errors import explain
@@ -46,6 +48,14 @@ class AggregationSettings(Settings):
 
     weighting: Literal["examples", "uniform"] = Field(
         "examples", description="Weight of a client: its number of training examples, or 1."
+    )
+    adapters: AdapterAggregation = Field(
+        default_factory=Automatic,
+        description="How low-rank adapters become one; of models without them nothing changes.",
+    )
+    client_ranks: ClientRanks = Field(
+        default_factory=SameRank,
+        description="How many directions of the adapters each client trains.",
     )
 
 
@@ -154,6 +164,12 @@ class RunConfig(Settings):
     @model_validator(mode="after")
     def _promise_can_be_kept(self) -> RunConfig:
         if (why := broken_promise(self)) is not None:
+            raise ValueError(why)
+        return self
+
+    @model_validator(mode="after")
+    def _adapters_can_be_combined(self) -> RunConfig:
+        if (why := uncombinable(self)) is not None:
             raise ValueError(why)
         return self
 

@@ -33,6 +33,11 @@ def check_settings(
         raise ValueError(
             f"rounds.exclude_clients names {unknown}; the clients are {list(clients)}."
         )
+    unknown = sorted(set(getattr(config.aggregation.client_ranks, "ranks", ())) - set(clients))
+    if unknown:
+        raise ValueError(
+            f"aggregation.client_ranks.ranks names {unknown}; the clients are {list(clients)}."
+        )
     asked = len(clients) - len(rounds.exclude_clients)
     cohort = getattr(config.participation, "cohort_size", asked)
     if cohort > asked:
