@@ -114,6 +114,8 @@ def test_a_dear_layer_must_carry_more_and_the_rest_of_the_budget_is_used():
     spectra = {"cheap": np.array([2.0, 1.0, 0.1]), "dear": np.array([2.0, 1.5, 0.1])}
     costs = {"cheap": 2, "dear": 10}
     assert choose_ranks(spectra, costs, 15) == {"cheap": 2, "dear": 1}
+    # 1 for 2 parameters comes before 2.25 for 10, which then no longer fit.
+    assert choose_ranks(spectra, costs, 22) == {"cheap": 3, "dear": 1}
     assert choose_ranks(spectra, costs, 24) == {"cheap": 2, "dear": 2}
     assert choose_ranks(spectra, costs, 36) == {"cheap": 3, "dear": 3}
 

@@ -142,7 +142,7 @@ def test_the_order_in_which_clients_answer_changes_no_byte(kind, tmp_path):
     assert [one.digest for one in straight] == [one.digest for one in turned]
 
 
-def test_a_budget_chooses_ranks_that_travel_small_and_can_grow_again(tmp_path):
+def test_a_budget_chooses_ranks_that_travel_small(tmp_path):
     _, chain, records = rounds(tmp_path, config_of({"kind": "svd", "budget": 0.5}))
     for one in records:
         model = chain.store.get_arrays(one.model)
