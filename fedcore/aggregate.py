@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
@@ -13,6 +13,7 @@ from fedcore.adapters.server import AdapterRound, adapter_round
 from fedcore.aggregation import canonical_mean
 from fedcore.digests import digest_bytes
 from fedcore.global_model import GlobalModel
+from fedcore.models.parts import PARTS, part_of
 from fedcore.outcomes import ClientUpdate
 from fedcore.plan import RunPlan
 from fedcore.privacy.client_level import private_mean
@@ -50,6 +51,7 @@ def aggregate(
     weighting: str,
     private: ClientRound | None = None,
     adapters: AdapterRound | None = None,
+    parts: Collection[str] = PARTS,
 ) -> Aggregate:
     """``strategy.step(mean(updates))``; an update that does not fit the model is left out.
 
@@ -60,11 +62,13 @@ def aggregate(
       private: hides clients; then no update at all is noise alone, and the new model is charged
         before it is in the store.
       adapters: how adapters become one; None: as every other tensor does.
+      parts: of the model that the round trains, of :data:`fedcore.models.parts.PARTS`.
 
     Raises:
       BudgetExceeded: it would tell too much of the clients.
     """
     anchor = store.get_arrays(parent.params)
+    trained = {name: value for name, value in anchor.items() if part_of(name) in parts}
     refused: dict[str, str] = {}
 
     def valid() -> Iterator[tuple[Arrays, ClientUpdate]]:
@@ -73,7 +77,7 @@ def aggregate(
             try:
                 if update.base != parent.base(update.staleness):
                     raise InvalidUpdate("it started from another model than this round's.")
-                check_delta(delta, adapters.expected(anchor, client) if adapters else anchor)
+                check_delta(delta, adapters.expected(anchor, client) if adapters else trained)
             except InvalidUpdate as error:
                 refused[client] = str(error)
                 continue
@@ -86,9 +90,7 @@ def aggregate(
     base = adapters.base(anchor) if adapters else anchor
     if private is not None:
         sums = ((delta, update.num_examples) for delta, update in checked)
-        trained = adapters.trained(anchor) if adapters else anchor
-        template = {name: anchor[name] for name in trained}
-        mean_delta, clip = private_mean(sums, template, private.mechanism, private.key)
+        mean_delta, clip = private_mean(sums, trained, private.mechanism, private.key)
         state.pop(CLIP_NORM, None)
         extra = {CLIP_NORM: np.array(clip)} if private.mechanism.adaptive else {}
     else:
@@ -145,6 +147,7 @@ def aggregate_round(
         weighting=weighting,
         private=private,
         adapters=adapter_round(plan, parent.round + 1),
+        parts=plan.assignment(parent.round + 1).parts,
     )
 
 

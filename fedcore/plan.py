@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from fedcore.adapters.choice import rank_of
+from fedcore.assignment import Assignment, assignment
 from fedcore.config import RunConfig, make_config
 from fedcore.config_and_data import check_settings
 from fedcore.data.dataset import Dataset
@@ -32,9 +34,12 @@ from fedcore.task import Task
 from fedcore.training.class_weights import balanced_weights
 from fedcore.training.device import available_devices, choose_device
 
-# Fields of ``training`` that a client's round does not depend on: its rate and device are in the
-# job by value.
-NOT_OF_THE_CLIENT = {"eval_batch_size", "schedule", "learning_rate", "device"}
+# Fields of ``training`` that a client's round does not depend on: its rate, parts and device are in
+# the job by value.
+NOT_OF_THE_CLIENT = {
+    *("eval_batch_size", "schedule", "learning_rate", "device"),
+    *("head_rounds", "head_learning_rate"),
+}
 
 
 @dataclass(frozen=True)
@@ -144,6 +149,13 @@ class RunPlan:
             origin=Origin.from_json(origin) if origin else None,
         )
 
+    def assignment(self, round: int, client: str | None = None) -> Assignment:
+        """What a client is asked to train in a round; without one: at the global model's rank."""
+        if client is None:
+            return assignment(self.config, round)
+        sizes = {client: self.federation.clients[client].sizes["train"]}
+        return assignment(self.config, round, rank_of(self.config, client, sizes))
+
     def train_jobs(self, round: int, base: Ref, cohort: Sequence[str]) -> list[ClientJob]:
         """What each client of the cohort is asked to do, in canonical order."""
         training = self.config.training
@@ -165,7 +177,8 @@ class RunPlan:
                     base,
                     held.blobs["train"],
                     shared
-                    | {"privacy": private_settings(privacy, training, rounds, held.sizes["train"])},
+                    | {"privacy": private_settings(privacy, training, rounds, held.sizes["train"])}
+                    | {"assignment": self.assignment(round, client).to_json()},
                 ),
                 data_budget=data_budget(privacy),
             )
@@ -182,9 +195,12 @@ class RunPlan:
                 (client, self.federation.clients[client].blobs.get(split))
                 for client in self._there(round)
             ]
-        batch = {"batch_size": self.config.training.eval_batch_size}
+        own = {
+            "batch_size": self.config.training.eval_batch_size,
+            "parts": list(self.assignment(round).parts),
+        }
         return [
-            self._job(JobKind.EVALUATE, client, round, base, blob, batch, keep_scores)
+            self._job(JobKind.EVALUATE, client, round, base, blob, own, keep_scores)
             for client, blob in places
             if blob is not None
         ]

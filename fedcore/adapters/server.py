@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from fedcore.adapters.layers import layers_of, trained_names
 from fedcore.adapters.ranks import cut, pad, trim
 from fedcore.adapters.rule import AdapterRule
 from fedcore.adapters.scaling import Scaling
+from fedcore.models.parts import part_of
 from fedcore.rng import stream
 from fedcore.tensors import Arrays
 
@@ -33,6 +34,8 @@ class AdapterRound:
       round: from 1.
       seed: of the run; new factors are drawn from its stream of this round.
       rank_of: client id -> its rank; None: the ranks of the global model.
+      parts: that the round trains, of :data:`fedcore.models.parts.PARTS`; None: all but the factors
+        that the rule leaves alone in it.
     """
 
     rule: AdapterRule
@@ -41,9 +44,12 @@ class AdapterRound:
     round: int
     seed: int
     rank_of: Callable[[str], int | None] = lambda client: None
+    parts: Collection[str] | None = None
 
     def trained(self, anchor: Arrays) -> frozenset[str]:
         """Names that clients train in this round."""
+        if self.parts is not None:
+            return frozenset(name for name in anchor if part_of(name) in self.parts)
         return trained_names(anchor, self.rule.trains(self.round))
 
     def expected(self, anchor: Arrays, client: str) -> dict[str, np.ndarray]:
@@ -89,7 +95,8 @@ def adapter_round(plan: RunPlan, round: int) -> AdapterRound | None:
         return None
     sizes = {one: held.sizes["train"] for one, held in plan.federation.clients.items()}
     ranks = partial(rank_of, config, sizes=sizes)
-    return AdapterRound(rule, adapter.scaling, adapter.rank, round, config.seed, ranks)
+    parts = plan.assignment(round).parts
+    return AdapterRound(rule, adapter.scaling, adapter.rank, round, config.seed, ranks, parts)
 
 
 def fresh(shape: tuple[int, ...], seed: int, round: int, layer: str) -> np.ndarray:

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+
+@runtime_checkable
+class Fitted(Protocol):
+    """A module whose tensors take the shapes of what it is given, within what it is."""
+
+    def fit(self, params: Mapping[str, np.ndarray]) -> None:
+        """Take them, and the values of what is carried."""
+        ...
+
+    def carried(self) -> Mapping[str, torch.Tensor | None]:
+        """What is sent to clients though they never train it, by name; None: counts as zero."""
+        ...
 
 
 def trainable_parameters(model: nn.Module) -> dict[str, torch.nn.Parameter]:
@@ -27,15 +40,24 @@ def trainable_state(model: nn.Module) -> dict[str, np.ndarray]:
 
 
 def load_trainable(model: nn.Module, state: Mapping[str, np.ndarray]) -> None:
-    """Set the trainable parameters of ``model`` to ``state``; nothing changes when it does not fit.
+    """Set the trainable parameters of ``model`` to ``state``; no value changes if it does not fit.
+
+    A :class:`Fitted` model takes shapes from it, and what is carried beside the parameters.
 
     Raises:
       ValueError: names, shapes or dtypes differ, or a value is not finite.
     """
     import torch
 
+    may_have: set[str] = set()
+    if isinstance(model, Fitted):
+        may_have = {*model.carried()}
+        for name in sorted(may_have & state.keys()):
+            _require_finite(name, state[name])
+        model.fit(state)
     parameters = trainable_parameters(model)
-    missing, unknown = sorted(parameters.keys() - state), sorted(state.keys() - parameters.keys())
+    missing = sorted(parameters.keys() - state)
+    unknown = sorted(state.keys() - parameters.keys() - may_have)
     if missing or unknown:
         raise ValueError(
             f"state does not fit the model: missing {missing[:3]}, unknown {unknown[:3]} "
@@ -49,12 +71,16 @@ def load_trainable(model: nn.Module, state: Mapping[str, np.ndarray]) -> None:
             )
         if value.dtype != np.float32:
             raise ValueError(f"state[{name!r}] has dtype {value.dtype}; it must be float32.")
-        if not np.isfinite(value).all():
-            raise ValueError(f"state[{name!r}] has values that are not finite; it was refused.")
+        _require_finite(name, value)
     with torch.no_grad():
         for name, parameter in parameters.items():
             # A copy: blobs are memory-mapped and read-only, which torch warns about.
             parameter.copy_(torch.from_numpy(np.array(state[name])))
+
+
+def _require_finite(name: str, value: np.ndarray) -> None:
+    if not np.isfinite(value).all():
+        raise ValueError(f"state[{name!r}] has values that are not finite; it was refused.")
 
 
 @dataclass(frozen=True)
