@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from fedcore.adapters.scaling import Scaling, lora_scaling
+from fedcore.adapters.scaling import Scaling
 from fedcore.settings import Settings
 
 
@@ -41,4 +41,4 @@ class AdapterSettings(Settings):
     @property
     def scaling(self) -> Scaling:
         """Factor of B A by rank."""
-        return lora_scaling(self.alpha, is_rank_stabilised=self.rslora)
+        return Scaling(self.alpha, self.rslora)

@@ -6,7 +6,6 @@ import torch
 from torch import nn
 
 from fedcore.adapters.layers import layers_of
-from fedcore.adapters.server import adapter_round
 from fedcore.chain import Chain, RoundRecord
 from fedcore.config import make_config
 from fedcore.engines.in_process import InProcessEngine
@@ -78,7 +77,7 @@ class InventedClients:
             return Done(job.client, job.key, Evaluation(5, {"accuracy": 0.5}))
         rng = np.random.default_rng(int(job.key[:8], 16))
         base = self.store.get_arrays(job.base)
-        start = adapter_round(self.plan, job.round).expected(base, job.client)
+        start = self.plan.assignment(job.round, job.client).expected(base)
         delta = {n: rng.normal(size=v.shape).astype(np.float32) for n, v in sorted(start.items())}
         ref = self.store.put_arrays(delta, "delta")
         return Done(job.client, job.key, ClientUpdate(job.base.digest, ref, 10))
