@@ -36,7 +36,7 @@ CASES = st.fixed_dictionaries(
     }
 )
 every_rule = pytest.mark.parametrize("name", RULES)
-some = settings(max_examples=20, deadline=None)
+some = settings(max_examples=10, deadline=None)
 
 
 class Round:
