@@ -63,8 +63,10 @@ def assignment(config: RunConfig, round: int, rank: int | None = None) -> Assign
       rank: of the client; None: the global model's.
     """
     adapter, rule, head = adapter_of(config.model), rule_of(config), config.training.head_rounds
-    if adapter is None or rule is None:
-        return Assignment(("head",) if round <= head else PARTS)
-    factors = {str(part) for part in rule.trains(round - head)}
-    parts = {"head"} if round <= head else {"body", "head", *factors}
-    return Assignment(tuple(sorted(parts)), rank, adapter.model_dump(mode="json"))
+    shape = None if adapter is None else adapter.model_dump(mode="json")
+    if round <= head:
+        return Assignment(("head",), rank, shape)
+    if rule is None:
+        return Assignment()
+    parts = {"body", "head", *(str(part) for part in rule.trains(round - head))}
+    return Assignment(tuple(sorted(parts)), rank, shape)

@@ -6,6 +6,7 @@ https://huggingface.co/docs/peft/package_reference/lora
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -76,9 +77,10 @@ def add_adapters(network: nn.Module, settings: AdapterSettings) -> int:
         for name in _targets(block, settings.targets)
     ]
     network.requires_grad_(False)
+    alpha: Any = settings.alpha  # declared a whole number, used as any
     config = LoraConfig(
         r=settings.rank,
-        lora_alpha=settings.alpha,
+        lora_alpha=alpha,
         use_rslora=settings.rslora,
         use_dora=settings.dora,
         lora_dropout=settings.dropout,
@@ -95,7 +97,7 @@ def add_adapters(network: nn.Module, settings: AdapterSettings) -> int:
     return first
 
 
-def adapted(model: nn.Module) -> Iterator[tuple[Layer, nn.Module]]:
+def adapted(model: nn.Module) -> Iterator[tuple[Layer, Any]]:
     """The layers that have an adapter, with their names in ``model``."""
     for name, module in model.named_modules():
         if hasattr(module, "lora_A") and hasattr(module, "base_layer"):
@@ -144,7 +146,7 @@ def fit_adapters(model: nn.Module, params: Arrays, scaling: Scaling) -> None:
         base.residual = torch.tensor(given, dtype=torch.float32, device=base.weight.device)
 
 
-def _set_rank(module: nn.Module, rank: int, scaling: Scaling) -> None:
+def _set_rank(module: Any, rank: int, scaling: Scaling) -> None:
     """New factors of this rank; what reads them asks their shapes, not the layers' own numbers."""
     a, b = module.lora_A[ADAPTER], module.lora_B[ADAPTER]
     if len(a.weight) == rank:

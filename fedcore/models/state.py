@@ -31,6 +31,15 @@ def trainable_parameters(model: nn.Module) -> dict[str, torch.nn.Parameter]:
     return dict(sorted((n, p) for n, p in model.named_parameters() if p.requires_grad))
 
 
+def as_array(tensor: torch.Tensor) -> np.ndarray:
+    """On the CPU; bfloat16, which numpy does not have, as float32."""
+    import torch
+
+    tensor = tensor.detach().cpu()
+    array: np.ndarray = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+    return array
+
+
 def trainable_state(model: nn.Module) -> dict[str, np.ndarray]:
     """Copies of the trainable parameters as float32 arrays, in sorted order of their names."""
     return {

@@ -53,10 +53,10 @@ class TextBackbone(nn.Module):
 
     def features(self, answer: Any, call: Mapping[str, Any]) -> torch.Tensor:
         """Float32: the mean over tokens, scaled to a root mean square of 1, or the classifier's."""
-        if hasattr(answer, "logits"):
-            kept: torch.Tensor = answer.logits
-            return kept.float()
         mask = call["attention_mask"][..., None].float()
+        if hasattr(answer, "logits"):
+            read: torch.Tensor = answer.logits.float()
+            return read * mask if read.ndim == 3 else read  # padding has no states worth keeping
         mean = (answer.last_hidden_state.float() * mask).sum(1) / mask.sum(1)
         return mean * mean.square().mean(1, keepdim=True).clamp(min=1e-12).rsqrt()
 
