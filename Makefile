@@ -8,13 +8,16 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed-$(shell cat pyproject.toml constraints.txt | cksum | tr ' ' '-')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint up down status deploy federation chaos coverage format install lock clean
+.PHONY: help demo demo-text test lint up down status deploy federation chaos coverage format install lock clean
 
 help: ## this list
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 demo: $(INSTALLED) ## a whole federated run on real digits, through the local stack, with links at the end
 	@$(BIN)/fedloom demo
+
+demo-text: $(INSTALLED) ## adapters of a text encoder over five clients, the same way
+	@$(BIN)/fedloom demo --text
 
 test: $(INSTALLED) ## every test; PYTEST_ARGS='-m "not stack and not slow"' for the quick ones
 	$(BIN)/python -m pytest -rs -n 2 --dist loadgroup $(PYTEST_ARGS)

@@ -26,7 +26,7 @@ from fedcore.training.pool import WorkerPool
 from tasks.home import data_folder
 
 ROOT = Path(__file__).resolve().parent.parent
-CONFIGS = ROOT / "configs" / "train_federated"
+CONFIGS = ROOT / "configs"
 REPORTS = Path(__file__).resolve().parent / "reports"
 
 
@@ -84,8 +84,9 @@ Run = Callable[[RunConfig], Measured]
 
 
 def config_of(name: str, overrides: Mapping[str, Any] | None = None) -> RunConfig:
-    """The shipped configuration ``configs/train_federated/NAME.yaml`` with overrides."""
-    return load_config(CONFIGS / f"{name}.yaml", overrides)
+    """The shipped configuration ``configs/FLOW/NAME.yaml`` with overrides."""
+    (file,) = CONFIGS.glob(f"*/{name}.yaml")
+    return load_config(file, overrides)
 
 
 def seeded(

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from prefect.client.schemas.actions import DeploymentScheduleCreate
     from prefect.client.schemas.objects import DeploymentSchedule
 
-FLOW = "train-federated"
+    from fedcore.config import RunConfig
+
+FLOW, FINE_TUNING = "train-federated", "finetune-adapters"
 CUSTOM = "custom"
 CONFIG_STEP = "deployments.steps.config_parameters"
 
@@ -35,8 +37,30 @@ def declared() -> list[dict[str, Any]]:
 
 
 def deployment_names() -> tuple[str, ...]:
-    """The names in ``prefect.yaml``, of all flows."""
-    return tuple(deployment["name"] for deployment in declared())
+    """``FLOW/NAME`` of all in ``prefect.yaml``."""
+    return tuple(f"{flow_of(entry)}/{entry['name']}" for entry in declared())
+
+
+def flow_of(entry: Mapping[str, Any]) -> str:
+    """The name of an entry's flow: that of its function, with hyphens."""
+    return str(entry["entrypoint"]).rpartition(".")[2].replace("_", "-")
+
+
+def deployment_of(config: RunConfig) -> str:
+    """The deployment of this name whose form fits the configuration, else the one for any."""
+    from fedcore.fine_tuning import is_fine_tuning
+
+    flow = FINE_TUNING if is_fine_tuning(config) else FLOW
+    named = f"{flow}/{config.name}"
+    return named if named in deployment_names() else f"{flow}/{CUSTOM}"
+
+
+def parameters_for(config: RunConfig) -> dict[str, Any]:
+    """The configuration as parameters of :func:`deployment_of` it."""
+    from fedcore.fine_tuning import is_fine_tuning
+
+    left_out = {"preprocessing"} if is_fine_tuning(config) else set()
+    return config.model_dump(mode="json", exclude=left_out)
 
 
 def register(stack: Stack) -> None:

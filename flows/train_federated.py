@@ -80,15 +80,17 @@ def run_name() -> str:
     return name if isinstance(start, New) else f"{name}, {start}"
 
 
-@flow(
-    name="train-federated",
-    flow_run_name=run_name,
-    task_runner=ThreadPoolTaskRunner(max_workers=16),  # type: ignore[arg-type]
-    on_completion=[tell_end, close_sessions],
-    on_failure=[tell_end, close_sessions],
-    on_cancellation=[tell_end, close_sessions],
-    on_crashed=[tell_end, close_sessions],
-)
+AS_TRAINING: dict[str, Any] = {
+    "flow_run_name": run_name,
+    "task_runner": ThreadPoolTaskRunner(max_workers=16),
+    "on_completion": [tell_end, close_sessions],
+    "on_failure": [tell_end, close_sessions],
+    "on_cancellation": [tell_end, close_sessions],
+    "on_crashed": [tell_end, close_sessions],
+}
+
+
+@flow(name="train-federated", **AS_TRAINING)
 def train_federated(
     version: int = 1,
     name: str = "custom",

@@ -57,7 +57,8 @@ def again(asked: Again, *, in_process: bool, detach: bool) -> None:
 
 
 def _through_stack(asked: Again, *, detach: bool) -> None:
-    from deployments.cli.run import deployment_of, ready_stack, show_and_follow, start_run
+    from deployments.cli.run import ready_stack, show_and_follow, start_run
+    from deployments.registration import deployment_of
     from fedcore.config import ConfigError
 
     stack = ready_stack()

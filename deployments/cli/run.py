@@ -104,23 +104,30 @@ def _belongs(option: str, value: int | None, to: str, other: str) -> None:
         fail(f"{option} and {to} belong together; give both or neither.")
 
 
-def demo() -> None:
+def demo(
+    text: Annotated[
+        bool, typer.Option("--text", help="Adapters of a text encoder instead: fedloom[text].")
+    ] = False,
+) -> None:
     """A whole federated run on handwritten digits, needing no download, in under three minutes.
 
     Brings the stack up, registers the deployments, starts `train-federated/demo` on the worker and
-    follows it.
+    follows it; with --text `finetune-adapters/demo-text`.
 
     Examples:
 
         fedloom demo
+
+        fedloom demo --text
 
         FEDLOOM_HOME=/data/fedloom fedloom demo
     """
     from deployments.steps import PROJECT
     from fedcore.config import ConfigError, load_config
 
+    file = "finetune_adapters/demo-text.yaml" if text else "train_federated/demo.yaml"
     with reasons_for(ConfigError):
-        config = load_config(PROJECT / "configs" / "train_federated" / "demo.yaml")
+        config = load_config(PROJECT / "configs" / file)
     run_through_stack(config)
 
 
@@ -164,8 +171,10 @@ def deploy() -> None:
 
 def run_through_stack(config: RunConfig, *, dry_run: bool = False, detach: bool = False) -> None:
     """Start the configuration on the worker and, unless detached, follow it to its end."""
+    from deployments.registration import deployment_of, parameters_for
+
     stack = ready_stack()
-    parameters = config.model_dump(mode="json") | ({"dry_run": True} if dry_run else {})
+    parameters = parameters_for(config) | ({"dry_run": True} if dry_run else {})
     flow_run_id = start_run(deployment_of(config), parameters)
     show_and_follow(stack, flow_run_id, config, detach=detach)
 
@@ -178,13 +187,6 @@ def ready_stack() -> Stack:
     with reasons_for(StackError), steps("Registering the deployments"):
         ensure_registered(stack)
     return stack
-
-
-def deployment_of(config: RunConfig) -> str:
-    """The deployment of this name, else the one for any configuration."""
-    from deployments.registration import CUSTOM, FLOW, deployment_names
-
-    return f"{FLOW}/{config.name if config.name in deployment_names() else CUSTOM}"
 
 
 def show_and_follow(stack: Stack, flow_run_id: str, config: RunConfig, *, detach: bool) -> None:

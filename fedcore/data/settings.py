@@ -15,6 +15,7 @@ from fedcore.data.medmnist import MedMNIST
 from fedcore.data.mnist import MNIST, FashionMNIST
 from fedcore.data.newsgroups import Newsgroups
 from fedcore.data.plugin import DataPlugin
+from fedcore.data.scipy_docs import ScipyDocs
 from fedcore.data.sklearn_tables import BreastCancer, Digits
 from fedcore.data.table import Table
 from fedcore.data.text import Text
@@ -34,6 +35,7 @@ __all__ = [
     "MedMNIST",
     "MedicalAbstracts",
     "Newsgroups",
+    "ScipyDocs",
     "Table",
     "Text",
 ]
@@ -49,6 +51,7 @@ DataSettings = Annotated[
     | HeartDisease
     | MedicalAbstracts
     | Newsgroups
+    | ScipyDocs
     | Table
     | Text
     | Arrays

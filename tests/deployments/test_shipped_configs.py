@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from deployments.registration import deployment_names
+from deployments.registration import deployment_names, deployment_of, flow_of, parameters_for
 from deployments.steps import PROJECT, config_parameters
-from fedcore.config import ConfigError, load_config
+from fedcore.config import ConfigError, load_config, make_config
 
 CONFIGS = sorted((PROJECT / "configs").rglob("*.yaml"))
 DEPLOYMENTS = yaml.safe_load((PROJECT / "prefect.yaml").read_text())["deployments"]
@@ -32,8 +32,21 @@ def test_every_training_deployment_takes_its_own_configuration():
         (step,) = deployment["build"]
         file = step["deployments.steps.config_parameters"]["file"]
         assert Path(file).stem == deployment["name"]
-        sections = config_parameters(file)
+        config = load_config(PROJECT / file)
+        assert deployment_of(config) == f"{flow_of(deployment)}/{config.name}"
+        assert Path(file).parent.name == deployment["entrypoint"].rpartition(".")[2]
+        sections = parameters_for(config)
         assert deployment["parameters"] == {name: f"{{{{ config.{name} }}}}" for name in sections}
+
+
+def test_what_the_form_of_fine_tuning_cannot_show_goes_to_the_one_for_all():
+    config = load_config(PROJECT / "configs" / "finetune_adapters" / "demo-text.yaml")
+    assert deployment_of(config.model_copy(update={"name": "mine"})) == "finetune-adapters/custom"
+    changes = {"model.mode": "head"}, {"preprocessing.standardise": "none"}
+    for change in changes:
+        other = make_config(config.model_dump(mode="json"), change)
+        assert deployment_of(other) == "train-federated/custom"
+        assert "preprocessing" in parameters_for(other)
 
 
 def test_a_missing_configuration_is_named():

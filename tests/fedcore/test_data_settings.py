@@ -54,6 +54,7 @@ def test_kinds():
         "heart_disease",
         "medical_abstracts",
         "newsgroups",
+        "scipy_docs",
         "table",
         "text",
         "arrays",

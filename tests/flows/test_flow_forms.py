@@ -6,17 +6,32 @@ import pytest
 from prefect.utilities.callables import parameter_schema
 from prefect.utilities.schema_tools.validation import is_valid_schema, validate
 
-from deployments.steps import PROJECT, config_parameters
+from deployments.registration import parameters_for
+from deployments.steps import PROJECT
+from fedcore.config import load_config
 from fedcore.form import choose
 
-CONFIGS = sorted((PROJECT / "configs" / "train_federated").glob("*.yaml"))
+FLOWS = ("train_federated", "finetune_adapters")
+CONFIGS = sorted((PROJECT / "configs").glob("*/*.yaml"))
 
 
 @pytest.fixture(scope="module")
-def schema():
+def schemas():
+    from flows.finetune_adapters import finetune_adapters
     from flows.train_federated import train_federated
 
-    return parameter_schema(train_federated).model_dump_for_openapi()
+    flows = zip(FLOWS, (train_federated, finetune_adapters), strict=True)
+    return {name: parameter_schema(flow).model_dump_for_openapi() for name, flow in flows}
+
+
+@pytest.fixture(params=FLOWS)
+def schema(schemas, request):
+    return schemas[request.param]
+
+
+def of_file(schemas, file):
+    """The schema of a configuration's flow, and its values."""
+    return schemas[file.parent.name], parameters_for(load_config(file))
 
 
 def alternatives(schema, field):
@@ -71,17 +86,27 @@ def test_every_field_says_what_it_is(schema):
 
 
 @pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
-def test_the_form_shows_the_chosen_kinds_of_every_configuration(schema, file):
-    values = config_parameters(str(file.relative_to(PROJECT)))
+def test_the_form_shows_the_chosen_kinds_of_every_configuration(schemas, file):
+    schema, values = of_file(schemas, file)
     choices = list(shown(schema, {"properties": schema["properties"]}, values, ""))
     assert len(choices) >= 8
     assert [(place, kind) for place, kind, kinds in choices if kind not in kinds] == []
 
 
 @pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
-def test_the_server_accepts_every_configuration(schema, file):
-    values = config_parameters(str(file.relative_to(PROJECT)))
+def test_the_server_accepts_every_configuration(schemas, file):
+    schema, values = of_file(schemas, file)
     assert validate(values, schema) == []
+
+
+def test_the_form_of_fine_tuning_takes_adapters_on_texts_and_images_only(schemas):
+    schema, values = of_file(schemas, PROJECT / "configs" / "finetune_adapters" / "demo-text.yaml")
+    assert validate({**values, "model": {**values["model"], "mode": "full"}}, schema)
+    assert validate({**values, "data": {"kind": "digits"}}, schema)
+    assert validate({}, schema) == []
+    only_tables = {"preprocessing"}
+    both = [set(schemas[name]["properties"]) for name in FLOWS]
+    assert both[0] - both[1] == only_tables and both[1] < both[0]
 
 
 def test_a_kind_that_is_clicked_stays_chosen(schema):
@@ -96,8 +121,8 @@ def test_a_kind_that_is_clicked_stays_chosen(schema):
             assert choose(value, members) == at, (place, member["title"])
 
 
-def test_a_value_out_of_bounds_is_refused_at_its_field(schema):
-    values = config_parameters(str(CONFIGS[0].relative_to(PROJECT)))
+def test_a_value_out_of_bounds_is_refused_at_its_field(schemas):
+    schema, values = of_file(schemas, CONFIGS[0])
     values["strategy"] = {"kind": "fedprox", "server_learning_rate": 1.0, "mu": -1}
     (error,) = validate(values, schema)
     assert list(error.path) == ["strategy", "mu"]
