@@ -12,6 +12,7 @@ from torch import nn
 from fedcore import tensors
 from fedcore.models.adapters import FrozenLinear, adapted
 from fedcore.models.peft_folder import HEAD
+from fedcore.models.quiet import quiet_transformers
 from fedcore.models.state import as_array
 from fedcore.task import Task, TaskKind
 
@@ -41,7 +42,8 @@ def write_merged(folder: Path, model: Any, task: Task) -> None:
             TaskKind.REGRESSION: "regression",
             TaskKind.MULTICLASS: "single_label_classification",
         }.get(task.kind, "multi_label_classification")
-    network.save_pretrained(folder)
+    with quiet_transformers():
+        network.save_pretrained(folder)
 
 
 def merged(network: nn.Module) -> Any:

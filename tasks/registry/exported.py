@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fedcore.task import Task
+from tasks.registry.loading_code import loading_code
 
 PREPROCESS = "preprocess.json"
 TOKENIZER = "tokenizer"
@@ -45,14 +46,11 @@ def export_adapter(folder: Path, served: Path) -> None:
         "base model": base_words(base),
         "adapters": f"{adapter_words(value['model']['adapter'])}; ranks {rank_words(ranks)}",
     }
-    load = (
-        f"base = {module.backbone.library.auto}.from_pretrained(\n"
-        f'    "{base["name"]}", revision="{base["revision"]}"'
-        f"{_outputs(module, value)}\n)\n"
-        f'model = PeftModel.from_pretrained(base, "{folder.name}")\n'
-    )
-    imports = "from peft import PeftModel\n"
-    _finish(folder, served, value, module, about, imports, load)
+    outputs = ""
+    if module.backbone.library.place is not None:
+        outputs = f", num_labels={_task(value).num_outputs}, ignore_mismatched_sizes=True"
+    arguments = f'"{base["name"]}", revision="{base["revision"]}"{outputs}'
+    _finish(folder, value, module, about, arguments)
 
 
 def export_merged(folder: Path, served: Path) -> None:
@@ -75,12 +73,11 @@ def export_merged(folder: Path, served: Path) -> None:
             "transformers; mlflow.pyfunc.load_model is the way to it."
         )
     module = load_module(served, value)
-    write_merged(folder, module, Task.from_json(value["task"]))
+    write_merged(folder, module, _task(value))
     if (served / TOKENIZER).is_dir():
         shutil.copytree(served / TOKENIZER, folder, dirs_exist_ok=True)
     about = {"trained from": base_words(value["base"])}
-    load = f'model = {module.backbone.library.auto}.from_pretrained("{folder.name}")\n'
-    _finish(folder, served, value, module, about, "", load)
+    _finish(folder, value, module, about)
 
 
 def shown_name(name: str) -> str:
@@ -127,61 +124,32 @@ def _value(served: Path) -> dict[str, Any]:
     return value
 
 
-def _outputs(module: Any, value: Mapping[str, Any]) -> str:
-    if module.backbone.library.place is None:
-        return ", add_pooling_layer=False" * (value["backbone"]["model_type"] == "bert")
-    outputs = Task.from_json(value["task"]).num_outputs
-    return f", num_labels={outputs}, ignore_mismatched_sizes=True"
+def _task(value: Mapping[str, Any]) -> Task:
+    return Task.from_json(value["task"])
 
 
 def _finish(
-    folder: Path,
-    served: Path,
-    value: Mapping[str, Any],
-    module: Any,
-    about: Mapping[str, str],
-    imports: str,
-    load: str,
+    folder: Path, value: Mapping[str, Any], module: Any, about: Mapping[str, str], base: str = ""
 ) -> None:
     """What both kinds have: how inputs are read, and a README whose code gives the logits."""
     from fedcore.models.peft_folder import HEAD
-    from tasks.registry.serving import load_preprocess
 
-    preprocess = load_preprocess(served, value)
     (folder / PREPROCESS).write_text(json.dumps(value["preprocess"], indent=1))
-    task = Task.from_json(value["task"])
+    task, kind = _task(value), value["preprocess"]["kind"]
     facts = about | {
         "predicts": f"{task.kind.value}: {', '.join(task.labels)}",
-        "inputs": f"{preprocess.kind}, read as `{PREPROCESS}` says",
+        "inputs": f"{kind}, read as `{PREPROCESS}` says",
         "parameters": f"SHA-256 `{value['digests']['params']}`",
     }
-    lines = [f"- {name}: {said}" for name, said in facts.items()]
-    code = f"{imports}from transformers import {module.backbone.library.auto}\n\n{load}"
-    code += "model.eval()\n" + _call(
-        module.backbone.library, preprocess.kind, f"{folder.name}/{HEAD}"
-    )
-    head = module.backbone.library.place is None
-    note = (
-        f"\n\nThe head is in `{HEAD}`: it reads the mean of the last states over tokens, scaled to "
-        "a root mean square of 1."
-    )
-    (folder / "README.md").write_text(
-        "# Trained by Fedloom\n\n" + "\n".join(lines) + note * head + f"\n\n```python\n{code}```\n"
-    )
-
-
-def _call(library: Any, kind: str, head: str) -> str:
-    if kind == "image":
-        return "logits = model(pixel_values=pixel_values).logits\n"
-    call = "input_ids=input_ids, attention_mask=attention_mask"
-    if library.place is not None:
-        return f"logits = model({call}).logits\n"
-    return (
-        "from safetensors.torch import load_file\n\n"
-        f"states = model({call}).last_hidden_state\n"
-        "mask = attention_mask[..., None].float()\n"
-        "mean = (states * mask).sum(1) / mask.sum(1)\n"
-        "features = mean * mean.square().mean(1, keepdim=True).rsqrt()\n"
-        f'head = load_file("{head}")\n'
-        'logits = features @ head["weight"].T + head["bias"]\n'
-    )
+    code = loading_code(module, value["input_shape"], folder.name, HEAD, base)
+    parts = [
+        "# Trained by Fedloom",
+        "\n".join(f"- {name}: {said}" for name, said in facts.items()),
+        f"```python\n{code}\n```",
+    ]
+    if module.backbone.library.place is None:
+        parts.append(
+            f"The base model has no head; ours is in `{HEAD}`. It reads the mean of the last "
+            "states over tokens, scaled to a root mean square of 1."
+        )
+    (folder / "README.md").write_text("\n\n".join(parts) + "\n")
