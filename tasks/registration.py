@@ -79,7 +79,7 @@ def finished_run(run_id: str, result: dict[str, Any]) -> FinishedRun:
     plan, chain = plan_of(run_id)
     store, config = chain.store, plan.config
     chosen = RoundRecord.from_json(result["chosen"])
-    model = build_model(config.model, plan.task, plan.input_shape, config.seed)
+    model = build_model(config.model.served(), plan.task, plan.input_shape, config.seed)
     trained = trainable_parameters(model)
     audit = AuditReport.from_json(chain.annotation("audit"))
     partition = chain.annotation("partition")

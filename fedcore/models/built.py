@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import Field
 
@@ -20,6 +20,10 @@ class Built(Settings):
     def preprocess(self, features: Mapping[str, Any]) -> Preprocess:
         """How the model reads inputs that ``features`` describes."""
         return default_preprocess(features)
+
+    def served(self) -> Self:
+        """The model as it is published: as it was trained."""
+        return self
 
     def checkpoint(self) -> Path | None:
         """Folder of the pretrained weights; None: there are none."""

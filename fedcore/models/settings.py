@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -191,6 +191,10 @@ class ModelPlugin(Plugin, title="Plug-in"):
         """The factory's own ``preprocess(features)`` where it has one, else the default."""
         own = getattr(self.factory(), "preprocess", default_preprocess)
         return own(features)
+
+    def served(self) -> Self:
+        """The model as it is published: as it was trained."""
+        return self
 
     def checkpoint(self) -> Path | None:
         """None: a plug-in's weights are trained and travel."""

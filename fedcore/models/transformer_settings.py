@@ -97,6 +97,11 @@ class _Pretrained(Settings):
             )
         return self
 
+    def served(self) -> Self:
+        """The model as it is published: without quantised weights, so that it runs anywhere."""
+        is_quantised = self.base in ("int8", "nf4")
+        return self.model_copy(update={"base": "bfloat16"}) if is_quantised else self
+
     def checkpoint(self) -> Path:
         """The folder with the weights.
 

@@ -28,6 +28,8 @@ def base_and_adapters(run: FinishedRun) -> dict[str, str]:
     if (digest := run.tags[tags.BACKBONE_DIGEST]) != "none":
         name = f"{shown_name(model['name'])}, revision {model['revision']}"
         facts["base model"] = f"{name}, SHA-256 `{digest}`"
+        if model["base"] in ("int8", "nf4"):
+            facts["base model"] += f"; trained on {model['base']} weights, served in bfloat16"
     if model.get("mode") != "adapters":
         return facts
     ranks = {layer.name: len(run.params[layer.a]) for layer in layers_of(run.params)}

@@ -83,8 +83,8 @@ def write_parts(folder: Path, run: FinishedRun) -> None:
     (folder / "params.safetensors").write_bytes(tensors.encode(run.params))
     (folder / "frozen.safetensors").write_bytes(tensors.encode(run.frozen))
     value = {name: run.header[name] for name in ("task", "features", "preprocess", "input_shape")}
-    model = dict(run.config["model"])
-    checkpoint = TypeAdapter(ModelSettings).validate_python(model).checkpoint()
+    settings = TypeAdapter(ModelSettings).validate_python(run.config["model"]).served()
+    model, checkpoint = settings.model_dump(mode="json"), settings.checkpoint()
     base = None
     if checkpoint is not None:
         # Where the weights once lay is no business of whoever serves them.

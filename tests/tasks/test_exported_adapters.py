@@ -17,13 +17,14 @@ from fedcore.config import make_config
 from fedcore.data.text_bytes import pack
 from fedcore.models.build import build_model
 from fedcore.models.settings import ModelSettings
-from fedcore.models.state import load_trainable, trainable_state
+from fedcore.models.state import as_array, load_trainable, trainable_state
 from fedcore.task import Task, TaskKind
 from fedcore.training.train import predict
 from tasks.registry.adapters_told import base_and_adapters, trained_parameters
 from tasks.registry.exported import export_adapter, export_merged
 from tasks.registry.finished_run import FinishedRun
 from tasks.registry.model_folder import write_model, write_parts
+from tasks.registry.serving import load_module, load_preprocess
 
 THREE = Task(TaskKind.MULTICLASS, ("cat", "dog", "owl"))
 TEXT = {"kind": "text", "most_bytes": 40}
@@ -57,10 +58,10 @@ def image_classifier(tiny_bert, folder):
     return {"kind": "transformer", "image_size": 12}  # positions between the checkpoint's
 
 
-def trained(make, tiny_bert, folder, residual=False, **adapter):
+def trained(make, tiny_bert, folder, residual=False, base="float32", **adapter):
     """A finished run of random parameters, and the logits of its model."""
     settings = make(tiny_bert, folder / "base") | {"name": str(folder / "base"), "revision": "main"}
-    settings |= {"mode": "adapters", "adapter": {"rank": 3, "alpha": 6.0, **adapter}}
+    settings |= {"mode": "adapters", "base": base, "adapter": {"rank": 3, "alpha": 6.0, **adapter}}
     parsed = TypeAdapter(ModelSettings).validate_python(settings)
     features = IMAGE if parsed.kind == "transformer" else TEXT
     preprocess = parsed.preprocess(features)
@@ -75,7 +76,7 @@ def trained(make, tiny_bert, folder, residual=False, **adapter):
             params[layer.residual] = rng.normal(0, 0.2, shape_of)
     params = {name: value.astype(np.float32) for name, value in params.items()}
     state = module.state_dict()
-    frozen = {n: t.numpy().copy() for n, t in state.items() if n not in params}
+    frozen = {n: as_array(t).copy() for n, t in state.items() if n not in params}
     load_trainable(module, params)
     header = {
         "config": make_config({"model": settings}).model_dump(mode="json"),
@@ -156,6 +157,22 @@ def test_texts_are_served_where_the_checkpoint_is_not(tiny_bert, tmp_path):
     }
     for file in (tmp_path / "model").rglob("*.json"):
         assert str(tmp_path) not in file.read_text(), file
+
+
+def test_what_was_quantised_in_training_is_served_without_a_gpu(tiny_bert, tmp_path):
+    run, _, _, logits = trained(encoder, tiny_bert, tmp_path, base="bfloat16")
+    model = run.config["model"] | {"base": "nf4"}
+    identity = run.header["identity"] | {"backbone": "ab12"}
+    config = {**run.config, "model": model}
+    header = run.header | {"config": config, "identity": identity}
+    run = replace(run, header=header)
+    assert base_and_adapters(run)["base model"].endswith("nf4 weights, served in bfloat16")
+    write_parts(tmp_path / "served", run)
+    value = json.loads((tmp_path / "served" / "serving.json").read_text())
+    module = load_module(tmp_path / "served", value)
+    inputs = load_preprocess(tmp_path / "served", value).apply(pack(TEXTS, 40))
+    with torch.no_grad():
+        assert module(inputs).numpy() == pytest.approx(logits, abs=1e-6)
 
 
 def test_what_has_no_adapters_is_said(tiny_bert, tmp_path):
