@@ -55,7 +55,7 @@ class AdapterRound:
     def expected(self, anchor: Arrays, client: str) -> dict[str, np.ndarray]:
         """What a client starts from, of the names that its delta must have."""
         start = cut(anchor, self.rank_of(client), self.scaling)
-        return {name: start[name] for name in self.trained(anchor)}
+        return {name: start[name] for name in sorted(self.trained(anchor))}
 
     def base(self, anchor: Arrays) -> dict[str, np.ndarray]:
         """The global model as the rule changes it: with residuals where it carries them, and at the
