@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -11,9 +12,9 @@ import numpy as np
 
 from fedcore.adapters.server import AdapterRound, adapter_round
 from fedcore.aggregation import canonical_mean
+from fedcore.assignment import Assignment
 from fedcore.digests import digest_bytes
 from fedcore.global_model import GlobalModel
-from fedcore.models.parts import PARTS, part_of
 from fedcore.outcomes import ClientUpdate
 from fedcore.plan import RunPlan
 from fedcore.privacy.client_level import private_mean
@@ -51,7 +52,7 @@ def aggregate(
     weighting: str,
     private: ClientRound | None = None,
     adapters: AdapterRound | None = None,
-    parts: Collection[str] = PARTS,
+    assigned: Callable[[str | None], Assignment] = lambda client: Assignment(),
 ) -> Aggregate:
     """``strategy.step(mean(updates))``; an update that does not fit the model is left out.
 
@@ -62,13 +63,14 @@ def aggregate(
       private: hides clients; then no update at all is noise alone, and the new model is charged
         before it is in the store.
       adapters: how adapters become one; None: as every other tensor does.
-      parts: of the model that the round trains, of :data:`fedcore.models.parts.PARTS`.
+      assigned: what the round asks a client to train, whose update has that and nothing else; of
+        None: at the ranks of the global model.
 
     Raises:
       BudgetExceeded: it would tell too much of the clients.
     """
     anchor = store.get_arrays(parent.params)
-    trained = {name: value for name, value in anchor.items() if part_of(name) in parts}
+    trained = assigned(None).expected(anchor)
     refused: dict[str, str] = {}
 
     def valid() -> Iterator[tuple[Arrays, ClientUpdate]]:
@@ -77,7 +79,7 @@ def aggregate(
             try:
                 if update.base != parent.base(update.staleness):
                     raise InvalidUpdate("it started from another model than this round's.")
-                check_delta(delta, adapters.expected(anchor, client) if adapters else trained)
+                check_delta(delta, assigned(client).expected(anchor))
             except InvalidUpdate as error:
                 refused[client] = str(error)
                 continue
@@ -101,7 +103,7 @@ def aggregate(
         if adapters is None:
             mean_delta = canonical_mean(weighted)
         else:
-            combined = adapters.combine(anchor, base, weighted)
+            combined = adapters.combine(anchor, base, weighted, trained)
             mean_delta, told = combined.mean_delta, combined.to_json()
     params = {name: base[name].astype(np.float64) for name in mean_delta}
     moved, after = algorithm.step(params, state, mean_delta)
@@ -146,8 +148,8 @@ def aggregate_round(
         updates,
         weighting=weighting,
         private=private,
-        adapters=adapter_round(plan, parent.round + 1),
-        parts=plan.assignment(parent.round + 1).parts,
+        adapters=adapter_round(config, parent.round + 1),
+        assigned=partial(plan.assignment, parent.round + 1),
     )
 
 

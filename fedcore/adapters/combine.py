@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from fedcore.adapters.layers import Layer, layers_of
 from fedcore.adapters.ranks import active_rank, cut_factors, pad_factors
@@ -20,6 +19,7 @@ from fedcore.adapters.rule import AdapterRule, Change, Draw, LayerMeans
 from fedcore.adapters.scaling import Scaling
 from fedcore.aggregation import canonical_mean
 from fedcore.tensors import Arrays
+from fedcore.training.threads import one_blas_thread
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,7 @@ def combine(
       ValueError: no update.
     """
     layers = [one for one in layers_of(anchor) if one.a in trained or one.b in trained]
-    # Sums inside a matrix product differ in the last bit by number of threads.
-    with threadpool_limits(limits=1, user_api="blas"):
+    with one_blas_thread():
         mean = canonical_mean(
             (_expanded(anchor, base, delta, trained, layers, scaling), weight)
             for delta, weight in updates

@@ -52,17 +52,3 @@ def layers_of(names: Collection[str]) -> tuple[Layer, ...]:
             f"other; each needs {Part.A} and {Part.B}."
         )
     return tuple(Layer(name) for name in sorted(first))
-
-
-def trained_names(names: Collection[str], parts: Collection[str]) -> frozenset[str]:
-    """What clients train: all but the residuals and the factors that are not among ``parts``.
-
-    >>> sorted(trained_names(["q.lora_A.default.weight", "q.lora_B.default.weight"], {Part.B}))
-    ['q.lora_B.default.weight']
-    """
-    still = set()
-    for layer in layers_of(names):
-        still |= {layer.residual}
-        still |= {layer.a} if Part.A not in parts else set()
-        still |= {layer.b} if Part.B not in parts else set()
-    return frozenset(names) - still

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fedcore.adapters.choice import adapter_of, rank_of, rule_of
+from fedcore.adapters.choice import adapter_of, rule_of
 from fedcore.adapters.combine import Combined, combine
-from fedcore.adapters.layers import layers_of, trained_names
-from fedcore.adapters.ranks import cut, pad, trim
+from fedcore.adapters.layers import layers_of
+from fedcore.adapters.ranks import pad, trim
 from fedcore.adapters.rule import AdapterRule
 from fedcore.adapters.scaling import Scaling
-from fedcore.models.parts import part_of
 from fedcore.rng import stream
 from fedcore.tensors import Arrays
 
 if TYPE_CHECKING:
-    from fedcore.plan import RunPlan
+    from fedcore.config import RunConfig
 
 
 @dataclass(frozen=True)
@@ -33,9 +31,6 @@ class AdapterRound:
       rank: of the adapters, the highest that any client or layer may have.
       round: from 1.
       seed: of the run; new factors are drawn from its stream of this round.
-      rank_of: client id -> its rank; None: the ranks of the global model.
-      parts: that the round trains, of :data:`fedcore.models.parts.PARTS`; None: all but the factors
-        that the rule leaves alone in it.
     """
 
     rule: AdapterRule
@@ -43,19 +38,6 @@ class AdapterRound:
     rank: int
     round: int
     seed: int
-    rank_of: Callable[[str], int | None] = lambda client: None
-    parts: Collection[str] | None = None
-
-    def trained(self, anchor: Arrays) -> frozenset[str]:
-        """Names that clients train in this round."""
-        if self.parts is not None:
-            return frozenset(name for name in anchor if part_of(name) in self.parts)
-        return trained_names(anchor, self.rule.trains(self.round))
-
-    def expected(self, anchor: Arrays, client: str) -> dict[str, np.ndarray]:
-        """What a client starts from, of the names that its delta must have."""
-        start = cut(anchor, self.rank_of(client), self.scaling)
-        return {name: start[name] for name in sorted(self.trained(anchor))}
 
     def base(self, anchor: Arrays) -> dict[str, np.ndarray]:
         """The global model as the rule changes it: with residuals where it carries them, and at the
@@ -68,16 +50,20 @@ class AdapterRound:
         return found
 
     def combine(
-        self, anchor: Arrays, base: Arrays, updates: Iterable[tuple[Arrays, float]]
+        self,
+        anchor: Arrays,
+        base: Arrays,
+        updates: Iterable[tuple[Arrays, float]],
+        trained: Collection[str],
     ) -> Combined:
-        """The mean delta of ``base``; ``updates`` as :func:`fedcore.adapters.combine.combine`."""
+        """The mean delta of ``base``; arguments as :func:`fedcore.adapters.combine.combine`."""
         shapes = {layer.name: base[layer.a].shape for layer in layers_of(base)}
         return combine(
             self.rule,
             anchor,
             base,
             updates,
-            trained=self.trained(anchor),
+            trained=trained,
             scaling=self.scaling,
             draw=lambda layer: fresh(shapes[layer], self.seed, self.round, layer),
         )
@@ -87,16 +73,12 @@ class AdapterRound:
         return trim(params, self.scaling) if self.rule.adapts else dict(params)
 
 
-def adapter_round(plan: RunPlan, round: int) -> AdapterRound | None:
-    """Of a run's plan; None where its model has no adapters."""
-    config = plan.config
+def adapter_round(config: RunConfig, round: int) -> AdapterRound | None:
+    """Of a run; None where its model has no adapters."""
     adapter, rule = adapter_of(config.model), rule_of(config)
     if adapter is None or rule is None:
         return None
-    sizes = {one: held.sizes["train"] for one, held in plan.federation.clients.items()}
-    ranks = partial(rank_of, config, sizes=sizes)
-    parts = plan.assignment(round).parts
-    return AdapterRound(rule, adapter.scaling, adapter.rank, round, config.seed, ranks, parts)
+    return AdapterRound(rule, adapter.scaling, adapter.rank, round, config.seed)
 
 
 def fresh(shape: tuple[int, ...], seed: int, round: int, layer: str) -> np.ndarray:
