@@ -19,6 +19,13 @@ def schema():
     return parameter_schema(train_federated).model_dump_for_openapi()
 
 
+@pytest.fixture(scope="module")
+def trade_off_schema():
+    from flows.trade_off import trade_off
+
+    return parameter_schema(trade_off).model_dump_for_openapi()
+
+
 def alternatives(schema, field):
     """Those that are objects; a reference is followed, as the form does."""
     found = [
@@ -117,3 +124,21 @@ def test_the_form_of_statistics_says_what_each_field_is():
     assert silent == [] and validate({}, schema) == []
     (error,) = validate({"statistics": {"bins": 64}}, schema)
     assert list(error.path) == ["statistics", "bins"]
+
+
+def test_the_form_of_a_trade_off_says_what_each_field_is(trade_off_schema):
+    is_valid_schema(trade_off_schema)
+    assert '"oneOf"' not in json.dumps(trade_off_schema)
+    silent = [
+        place
+        for place, field in leaves(trade_off_schema)
+        if not (field.get("title") and field.get("description")) and "$ref" not in field
+    ]
+    assert silent == []
+    (error,) = validate({"grid": {"epsilons": [1, -2]}}, trade_off_schema)
+    assert list(error.path) == ["grid", "epsilons", 1]
+    assert validate({"grid": {"reference": {"kind": "none"}}}, trade_off_schema) == []
+
+
+def test_a_reference_that_is_clicked_stays_chosen(trade_off_schema):
+    test_a_kind_that_is_clicked_stays_chosen(trade_off_schema)
