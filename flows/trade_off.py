@@ -88,7 +88,7 @@ def trade_off(
         for point in points:
             reached = run_point(point, dataset, audited, emit_of(point))
             found.append(Measured.from_json(reached))
-            show_trade_off(found, grid, point.config.privacy.delta)
+            show_trade_off(found, grid, config.privacy.delta)
     show_suggestion(config, found[0].run_id)
     return {"runs": [one.to_json() for one in found]}
 

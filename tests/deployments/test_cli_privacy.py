@@ -54,6 +54,7 @@ def small(tmp_path, monkeypatch):
     monkeypatch.setenv("FEDLOOM_HOME", str(tmp_path / "home"))
     file = tmp_path / "small.yaml"
     file.write_text(
+        "data: {kind: breast_cancer}\n"
         "partition: {kind: iid, clients: 2}\n"
         "model: {kind: logistic}\n"
         "training: {kind: loop, batch_size: 64, steps: 2}\n"
@@ -71,9 +72,9 @@ def test_the_ledger_is_a_command_too(ledger):
 
 
 def test_a_batch_is_suggested_with_the_line_to_paste(small):
-    result = fedloom("suggest", small, "--epsilon", 3, "--records", 128)
+    result = fedloom("suggest", small, "--epsilon", 3, "--records", 64)
     assert result.exit_code == 0, result.output
-    assert "of 128 records" in result.output
+    assert "of 64 records" in result.output
     assert result.output.count("| recommended |") == 1
     assert f"fedloom run {small} -o privacy.epsilon=3" in result.output
     wanted = fedloom("suggest", small, "--noise-multiplier", 2, "--records", 64, "--compute", 1)
@@ -83,7 +84,7 @@ def test_a_batch_is_suggested_with_the_line_to_paste(small):
 
 
 def test_records_are_counted_where_they_are_not_told(small):
-    result = fedloom("suggest", small, "-o", "training.batch_size=500", "--compute", 1)
+    result = fedloom("suggest", small, "-o", "training.batch_size=150", "--compute", 1)
     assert "records in each step" in result.output and result.exit_code == 0, result.output
 
 
