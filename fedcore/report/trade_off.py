@@ -40,10 +40,10 @@ def trade_off_table(found: TradeOff) -> str:
         ]
         for line in _lines(found)
     ]
-    percent = f"{_level(found):.0%}"
+    interval = f"{_level(found):.0%} interval"
     header = ["epsilon asked", "told (RDP)", "told (PRV)", "noise multiplier"]
     header += ["learning rate"] * has_rates
-    header += ["seeds", _title(found.metric), f"{percent} interval", "lost", f"{percent} interval"]
+    header += ["seeds", _title(found.metric), interval, "lost", f"lost, {interval}"]
     return markdown_table(header, rows)
 
 
@@ -125,10 +125,11 @@ def plot_trade_off(found: TradeOff, *, title: str = "") -> bytes:
 def _curve(axes: Axes, lines: tuple[Line, ...], level: float) -> None:
     epsilons = [line.epsilon or 0.0 for line in lines]
     means = [line.score.estimate for line in lines]
-    for line in lines:
+    aside = 1.02 * (epsilons[-1] / epsilons[0]) ** 0.01  # beside the bar that would hide them
+    for line, epsilon in zip(lines, epsilons, strict=True):
         axes.plot(
-            [line.epsilon] * len(line.seeds), list(line.seeds.values()), "o", color=_PRIVATE,
-            ms=4, alpha=0.35, mew=0, label="each seed" if line is lines[0] else None,
+            [epsilon * aside] * len(line.seeds), list(line.seeds.values()), "o", color=_PRIVATE,
+            ms=4.5, alpha=0.4, mew=0, label="each seed" if line is lines[0] else None,
         )  # fmt: skip
     axes.plot(epsilons, means, "-", color=_PRIVATE, lw=1.4, alpha=0.8)
     reach = [0.0 if math.isnan(one.score.high) else one.score.high - one.score.estimate
