@@ -35,7 +35,7 @@ def trade_off_table(found: TradeOff) -> str:
             len(line.seeds),
             line.score.estimate,
             _ends(line.score),
-            line.lost.estimate if line.lost else None,
+            round(line.lost.estimate, 3) + 0.0 if line.lost else None,  # no -0.000
             _ends(line.lost) if line.lost else None,
         ]
         for line in _lines(found)
@@ -52,8 +52,9 @@ def trade_off_notes(found: TradeOff) -> list[str]:
     seeds = found.seeds
     several = len(seeds) > 1
     notes = [
-        f"{_title(found.metric)} on {found.split} data; told: the largest of the clients' and "
-        f"runs', at delta {found.delta:g}, one record or client added or removed. "
+        f"Scores: {_title(found.metric)} on {found.split} data. Told: the largest of the clients' "
+        f"and runs', at delta {found.delta:g}, one record or client added or removed; of the two "
+        "bounds the smaller counts. "
         + (
             f"Intervals are Student's over {len(seeds)} seeds ({', '.join(map(str, seeds))}): of "
             "the mean, and of what each seed loses against the reference with the same seed. So "

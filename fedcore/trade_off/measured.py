@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -46,7 +46,7 @@ class Measured:
     rdp: float | None
     prv: float | None
     is_private: bool
-    events: Mapping[str, list[Mapping[str, Any]]]
+    events: Mapping[str, Sequence[Mapping[str, Any]]]
     run_id: str
     final_digest: str
 
@@ -129,7 +129,7 @@ def _scores(measured: Mapping[str, Any]) -> dict[str, float]:
     return {name: float(value) for name, value in overall.items() if name != "num_examples"}
 
 
-def _in_a_row(events: tuple[SampledGaussian, ...]) -> list[Mapping[str, Any]]:
+def _in_a_row(events: Sequence[SampledGaussian]) -> list[dict[str, Any]]:
     """A run's rounds mostly release the same: one event with all their steps."""
     found: list[dict[str, Any]] = []
     for event in events:
