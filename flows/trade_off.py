@@ -90,6 +90,8 @@ def trade_off(
             found.append(Measured.from_json(reached))
             show_trade_off(found, grid, config.privacy.delta)
     show_suggestion(config, found[0].run_id)
+    if all(one.failure for one in found):
+        raise RuntimeError(f"no run of the grid has a score; the first: {found[0].failure}")
     return {"runs": [one.to_json() for one in found]}
 
 

@@ -51,6 +51,8 @@ def run_point(point: Point, data: Ref, audited: dict[str, Any], tell: Emit) -> d
         emit=tell,
         owner=owner,
     )
+    if found.failure:
+        get_run_logger().warning("%s: %s", found.name, found.failure)
     return found.to_json()
 
 

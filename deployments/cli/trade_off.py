@@ -102,7 +102,8 @@ def _here(
                 point, dataset, report, store=home.store(), engine=engine, owner=owner
             )
             found.append(one)
-            out.print(f"{one.name:<32} {grid.metric} {one.score(grid.split, grid.metric):.4f}")
+            reached = one.failure or f"{one.score(grid.split, grid.metric):.4f}"
+            out.print(f"{one.name:<32} {grid.metric} {reached}", soft_wrap=True)
         summary = summarise_grid(found, grid, config.privacy.delta)
         print(f"\n{trade_off_table(summary)}")
         for note in trade_off_notes(summary):

@@ -2,13 +2,15 @@
 
 A step's noise, on the mean gradient, has standard deviation ``sigma / B`` in clip norms. With the
 number of steps T fixed it falls as the batch B grows, and then no more: from some batch on, sigma
-grows as B does, and only the work is more. That is where to be (Ponomareva et al., How to DP-fy ML,
-JAIR 77, 2023, on tuning hyper-parameters: keep the steps, and take the batch from where the ratio
-of noise to batch has flattened, as far as compute allows; De et al., Unlocking High-Accuracy
-Differentially Private Image Classification through Scale, 2022, for batches far larger than
-without privacy). Sander, Stock and Sablayrolles, TAN Without a Burn, ICML 2023, say why: epsilon
-depends on the total noise ``sigma / (q sqrt(T))`` alone until sigma gets so small that the budget
-is overcharged. How many steps a model needs no accountant knows: they are given.
+grows as B does, and only the work is more. The batch to take is where the ratio has flattened, as
+far as compute allows. That batches should be far larger than without privacy, and that the ratio of
+noise to batch at a given compute decides, is in De et al., Unlocking High-Accuracy Differentially
+Private Image Classification through Scale, 2022 (https://arxiv.org/abs/2204.13650), and in
+Ponomareva et al., How to DP-fy ML, JAIR 77, 2023 (https://arxiv.org/abs/2303.00654), on
+hyper-parameters. Sander, Stock and Sablayrolles, TAN Without a Burn, ICML 2023
+(https://arxiv.org/abs/2210.03403), say why it flattens: epsilon depends on the total noise
+``sigma / (q sqrt(T))`` alone until sigma gets so small that the budget is overcharged. How many
+steps a model needs no accountant knows: they are given.
 """
 
 from __future__ import annotations

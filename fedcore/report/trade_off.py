@@ -71,6 +71,11 @@ def trade_off_notes(found: TradeOff) -> list[str]:
         )
     if found.reference is not None:
         notes.append("The reference hides nothing: its scores are not covered by any epsilon.")
+    notes += [
+        f"{name} has no score: {why} Where training diverged take a smaller learning rate: "
+        "grid.learning_rates, and grid.reference.learning_rates for the reference."
+        for name, why in found.failures.items()
+    ]
     if found.chosen_on:
         where = f"{found.chosen_on} data"
         notes.append(

@@ -15,6 +15,7 @@ from fedcore.numerics import code_digest
 from fedcore.privacy.events import SampledGaussian
 from fedcore.privacy.owner import Owner
 from fedcore.privacy.spending import spending
+from fedcore.rounds import EvaluationFailed, TooFewClients
 from fedcore.run import begin, begun, go_on
 from fedcore.store import Store
 from fedcore.trade_off.points import Point
@@ -36,6 +37,7 @@ class Measured:
       events: client id -> what was released of its data, as JSON; equal ones in a row as one.
       run_id: the chain that has it all.
       final_digest: of the model.
+      failure: why there are no scores, e.g. that training diverged; else empty.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Measured:
     events: Mapping[str, Sequence[Mapping[str, Any]]]
     run_id: str
     final_digest: str
+    failure: str = ""
 
     @property
     def noise_multipliers(self) -> tuple[float, ...]:
@@ -95,6 +98,9 @@ def measure_point(
     Its chain is named after all that decides it, so that the same point in another grid, or after
     a kill, goes on where it was.
 
+    A run in which training diverged, or too few clients finished, is a result too: its ``failure``
+    says so, and the rest of the grid goes on.
+
     Args:
       report: of the audit that the data passed.
       owner: of all data, and the coordinator's.
@@ -106,21 +112,28 @@ def measure_point(
         plan, chain = begun(store, run_id)
     else:
         plan, chain = begin(config, dataset, report, store, run_id)
-    result = go_on(plan, chain, engine, emit, owner=owner)
-    told = spending(config, [record.to_json() for record in result.records])
+    failure, digest, scores = "", "", {}
+    try:
+        result = go_on(plan, chain, engine, emit, owner=owner)
+        digest = result.final_digest
+        scores = {split: _scores(measured) for split, measured in result.evaluation.items()}
+    except (EvaluationFailed, TooFewClients) as error:
+        failure = str(error)
+    told = spending(config, [record.to_json() for record in chain.records()])
     is_promised = told is not None and point.epsilon is not None
     return Measured(
         name=point.name,
         epsilon=point.epsilon,
         learning_rate=point.learning_rate,
         seed=config.seed,
-        scores={split: _scores(measured) for split, measured in result.evaluation.items()},
+        scores=scores,
         rdp=told.overall.rdp if told and is_promised else None,
         prv=told.overall.prv if told and is_promised else None,
         is_private=told is not None and told.is_private,
         events={client: _in_a_row(each) for client, each in told.events.items()} if told else {},
         run_id=run_id,
-        final_digest=result.final_digest,
+        final_digest=digest,
+        failure=failure,
     )
 
 

@@ -53,6 +53,7 @@ class TradeOff:
       chosen_on: split by which learning rates were chosen; empty where one was tried.
       private_runs: with noise from an owner's own secret, all rates counted.
       told: epsilon of all those together, for whoever has seen all their results.
+      failures: name -> why, of runs that have no score.
     """
 
     metric: str
@@ -63,6 +64,7 @@ class TradeOff:
     chosen_on: str
     private_runs: int
     told: float
+    failures: Mapping[str, str]
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -75,12 +77,14 @@ def summarise_grid(measured: Iterable[Measured], grid: GridSettings, delta: floa
     """The trade-off by what was measured so far; an epsilon without a finished run has no line.
 
     Of several learning rates the one with the best mean is taken: on validation data where they
-    were measured, else on the split that is shown.
+    were measured, else on the split that is shown; one that failed with some seed is none of them
+    where another did not.
 
     Raises:
       ValueError: the metric was not measured.
     """
-    runs = list(measured)
+    every = list(measured)
+    runs = [one for one in every if not one.failure]
     rates = {(one.epsilon is None, one.learning_rate) for one in runs}
     on = ""
     if len(rates) > len({is_reference for is_reference, _ in rates}):
@@ -91,7 +95,7 @@ def summarise_grid(measured: Iterable[Measured], grid: GridSettings, delta: floa
     }
     reference = by_epsilon.pop(None, None)
     without = {one.seed: one.score(grid.split, grid.metric) for one in reference or ()}
-    private = [one for one in runs if one.is_private]
+    private = [one for one in every if one.is_private]
     told = told_together(
         (
             {c: [SampledGaussian.from_json(e) for e in each] for c, each in one.events.items()}
@@ -108,6 +112,7 @@ def summarise_grid(measured: Iterable[Measured], grid: GridSettings, delta: floa
         on,
         len(private),
         told if private else 0.0,
+        {one.name: one.failure for one in every if one.failure},
     )
 
 

@@ -8,6 +8,8 @@ import yaml
 from deployments.registration import FLOW, deployment_names, flow_of
 from deployments.steps import PROJECT, config_parameters
 from fedcore.config import ConfigError, load_config
+from fedcore.trade_off.points import points_of
+from fedcore.trade_off.settings import GridSettings
 
 CONFIGS = sorted((PROJECT / "configs").rglob("*.yaml"))
 DEPLOYMENTS = yaml.safe_load((PROJECT / "prefect.yaml").read_text())["deployments"]
@@ -40,7 +42,19 @@ def test_every_deployment_takes_its_own_configuration():
         assert Path(file).stem == deployment["name"]
         taken = inspect.signature(flow_of_entry(deployment).fn).parameters
         sections = [name for name in config_parameters(file) if name in taken]
-        assert deployment["parameters"] == {name: f"{{{{ config.{name} }}}}" for name in sections}
+        given = {name: f"{{{{ config.{name} }}}}" for name in sections}
+        own = {"grid": deployment["parameters"]["grid"]} if "grid" in taken else {}
+        assert deployment["parameters"] == given | own
+
+
+def test_grids_fit_their_configuration():
+    trading = [one for one in WITH_CONFIG if "grid" in one["parameters"]]
+    assert len(trading) == 2
+    for deployment in trading:
+        config = load_config(PROJECT / f"configs/train_federated/{deployment['name']}.yaml")
+        grid = GridSettings.model_validate(deployment["parameters"]["grid"])
+        reference = points_of(config, grid)[0].config
+        assert (reference.privacy.kind, reference.training.learning_rate) == ("none", 0.1)
 
 
 def test_a_flow_is_named_after_its_function():

@@ -159,6 +159,14 @@ def test_the_best_rate_is_chosen_on_validation_data_where_there_are_any():
     assert found.lines[0].learning_rate == 0.1
 
 
+def test_a_run_that_failed_is_named_and_the_others_count():
+    failed = replace(measured(None, 0, 0.0, rate=9.0), name="reference/rate-9", scores={})
+    found = summarise_grid([replace(failed, failure="it diverged."), *RUNS], GRID, 1e-5)
+    assert found.reference.score.estimate == pytest.approx(0.96)
+    assert found.failures == {"reference/rate-9": "it diverged."}
+    assert any("reference/rate-9 has no score: it diver" in one for one in trade_off_notes(found))
+
+
 def test_a_metric_that_was_not_measured_is_named():
     with pytest.raises(ValueError, match=r"grid.metric='auc' was not measured on test.*accuracy"):
         summarise_grid(RUNS, GRID.model_copy(update={"metric": "auc"}), 1e-5)
@@ -214,6 +222,10 @@ def test_a_point_is_trained_once_whatever_grid_it_is_in(home):
     assert Measured.from_json(private.to_json()) == private
     rounds = [fact for fact in facts if fact.type is EventType.ROUND_COMPLETED]
     assert len(rounds) == 4
+
+    wild = make_grid({"seeds": [0], "reference.learning_rates": [1e38]})
+    diverged = reach(points_of(CONFIG, wild)[0])
+    assert diverged.failure and not diverged.scores
 
     class Idle:
         def run(self, jobs):
