@@ -18,7 +18,7 @@ BATCHES = (20, 80, 320, 1000)
 
 @pytest.fixture(scope="module")
 def found():
-    return suggest(3.0, 1e-5, 1000, 20, 50, batches=BATCHES, compute=16)
+    return suggest(3.0, 1e-5, 1000, 20, 50, batches=BATCHES, compute=50)
 
 
 def test_each_batch_has_the_least_noise_that_keeps_the_promise(found):
