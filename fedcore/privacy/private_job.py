@@ -27,9 +27,8 @@ def private_settings(
     """
     match privacy:
         case ExampleLevel():
-            batch = training.batch_size * getattr(training, "accumulation", 1)
+            batch, steps = expected_batch(training), steps_in_a_round(training, size)
             rate = min(1.0, batch / size)
-            steps = training.steps or (training.epochs or 1) * math.ceil(size / batch)
             return {
                 "kind": "example",
                 "clip_norm": privacy.clip_norm,
@@ -48,6 +47,16 @@ def private_settings(
                 "secret": privacy.secret,
             }
     return None
+
+
+def expected_batch(training: TrainingSettings) -> int:
+    """Records that a step of a client's training expects."""
+    return training.batch_size * getattr(training, "accumulation", 1)
+
+
+def steps_in_a_round(training: TrainingSettings, size: int) -> int:
+    """Steps of a client with so many training records in a round."""
+    return training.steps or (training.epochs or 1) * math.ceil(size / expected_batch(training))
 
 
 def event_of(private: Mapping[str, Any]) -> SampledGaussian:
