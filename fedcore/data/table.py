@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from fedcore.data.dataset import Dataset, Split
 from fedcore.data.encoding import Missing, TableEncoding, category_texts, numbers
 from fedcore.data.files import user_path
+from fedcore.data.groups import group_names
 from fedcore.data.own import (
     DataPath,
     Declared,
@@ -72,6 +73,11 @@ class Table(Settings, title="Own table"):
     owner: str | None = Field(
         default=None, description="Column of the owner of each row: the natural clients."
     )
+    group: str | None = Field(
+        default=None,
+        description="Column of the group of persons of each row, for privacy.groups; it may be an "
+        "input or the owner too.",
+    )
     split: str | None = Field(
         default=None, description="Column that says train, val or test; splits it lacks are drawn."
     )
@@ -125,7 +131,8 @@ class Table(Settings, title="Own table"):
             )
         targets, task = self._targets(frame)
         owners = None if self.owner is None else owner_ids(_texts(frame, self.owner))
-        everything = Split(encoding.encode(frame), targets, owners)
+        groups = None if self.group is None else group_names(_texts(frame, self.group))
+        everything = Split(encoding.encode(frame), targets, owners, groups)
         names = None if self.split is None else _texts(frame, self.split)
         splits = by_split(everything, names, where=f"column {self.split!r}")
         return Dataset(
@@ -151,6 +158,8 @@ class Table(Settings, title="Own table"):
         import pandas as pd
 
         columns = [*self.numeric, *self.categorical, *self._not_inputs()]
+        if self.group is not None and self.group not in columns:
+            columns.append(self.group)
         suffixes = [suffix.lower() for suffix in path.suffixes]
         is_parquet = suffixes[-1:] == [".parquet"]
         if not is_parquet and ".csv" not in suffixes[-2:]:
