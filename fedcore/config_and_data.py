@@ -18,7 +18,7 @@ def check_settings(
     task: Task,
     clients: Sequence[str],
     splits: Collection[str],
-    is_image: bool,
+    kind: str,
 ) -> None:
     """Refuses settings that cannot work on this data.
 
@@ -26,7 +26,7 @@ def check_settings(
       name: of the data set.
       clients: ids of all clients.
       splits: that the data set has.
-      is_image: whether inputs are images.
+      kind: what inputs are: image, table or text.
 
     Raises:
       ValueError: naming the setting, its value, the rule and what would work.
@@ -48,10 +48,10 @@ def check_settings(
             f"rounds.min_clients={rounds.min_clients} is more than the {cohort} clients that a "
             "round of this run asks."
         )
-    if config.training.augmentation.kind != "none" and not is_image:
+    if config.training.augmentation.kind != "none" and kind != "image":
         raise ValueError(
             f"training.augmentation.kind={config.training.augmentation.kind!r} changes images; "
-            f"{name} is a table. Set it to none."
+            f"{name} has inputs of kind {kind!r}. Set it to none."
         )
     is_regression = task.kind is TaskKind.REGRESSION
     if config.training.class_weights != "none" and is_regression:
@@ -86,8 +86,8 @@ def check_groups(privacy: PrivacySettings, dataset: Dataset) -> None:
     if not found:
         raise ValueError(
             f"{kind} needs each record's group of persons, and {dataset.name} has none. Name its "
-            "column or array under data.group (own tables, arrays and images, heart disease), or "
-            "set privacy.groups: {kind: none}."
+            "column or array under data.group (own tables, texts, arrays and images; heart "
+            "disease), or set privacy.groups: {kind: none}."
         )
     lacking = [group for group in found if settings.budget_of(group) is None]
     if lacking:

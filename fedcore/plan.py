@@ -48,7 +48,7 @@ class RunPlan:
       federation: who holds what.
       preprocess: JSON of how the model reads the samples in the store.
       scaling: client id (and ``_central``) -> JSON of how tables were scaled before they were
-        shared out; empty for images.
+        shared out; empty for images and texts.
       input_shape: one preprocessed input.
       class_weights: of the whole federation, where training uses them; a client's own are its own
         business.
@@ -234,12 +234,12 @@ def prepare(config: RunConfig, dataset: Dataset, partition: Partition, store: St
     """
     check_groups(config.privacy, dataset)
     check_settings(
-        config, dataset.name, dataset.task, partition.clients, dataset.splits, dataset.is_image
+        config, dataset.name, dataset.task, partition.clients, dataset.splits, dataset.kind
     )
     scaling = (
-        {}
-        if dataset.is_image
-        else standardisers(config.preprocessing.standardise, dataset, partition)
+        standardisers(config.preprocessing.standardise, dataset, partition)
+        if dataset.kind == "table"
+        else {}
     )
     federation = share_out(dataset, partition, store, scaling)
     about = {

@@ -20,7 +20,8 @@ class Split:
     """Samples of one split, in the source's order.
 
     Attributes:
-      inputs: images (n, height, width, channels) uint8, or tables (n, columns) float32.
+      inputs: images (n, height, width, channels) uint8, tables (n, columns) float32, or texts
+        (n, most_bytes) uint8 (:mod:`fedcore.data.text_bytes`).
       targets: as in :class:`fedcore.task.TaskKind`.
       owners: (n,) str, the natural client of each sample, or None.
       groups: (n,) str, the group of persons of each sample, or None; for budgets of privacy.
@@ -52,6 +53,7 @@ class Dataset:
       features: JSON description of one input. Images: ``{"kind": "image", "shape": [h, w, c]}``.
         Tables: ``{"kind": "table", "names": [...], "encoding": {...}}`` where the encoding turns a
         raw DataFrame into ``inputs`` (:class:`fedcore.data.encoding.TableEncoding`).
+        Texts: ``{"kind": "text", "most_bytes": n}``.
       provenance: JSON: files with checksums, source, licence, declared split sizes.
     """
 
@@ -78,6 +80,6 @@ class Dataset:
         return digest_json([content, self.task.to_json(), dict(self.features)])
 
     @property
-    def is_image(self) -> bool:
-        """Whether inputs are images."""
-        return self.features["kind"] == "image"
+    def kind(self) -> str:
+        """What one input is: ``image``, ``table`` (a row of one) or ``text``."""
+        return str(self.features["kind"])

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from pydantic import Field, field_validator
 
-from fedcore.data.checksum import verify_md5
+from fedcore.data.checksum import verify_checksum
 from fedcore.data.dataset import SPLITS, Dataset, Split
 from fedcore.data.encoding import TableEncoding, numbers
 from fedcore.data.files import find_or_download, search_folders
@@ -136,10 +136,10 @@ class HeartDisease(Settings, title="Heart disease"):
                 [hospital.file],
                 folders,
                 url=f"{URL}{hospital.file}",
-                md5=hospital.md5,
+                checksum=hospital.md5,
                 may_download=self.download,
             )
-            files.append(verify_md5(path, hospital.md5))
+            files.append(verify_checksum(path, hospital.md5))
             frame = read_hospital(path)
             groups = None if self.group is None else _GROUPS[self.group](frame)
             official = _split(frame, hospital.owner, groups)

@@ -9,7 +9,6 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from fedcore.data.checksum import md5_of, md5_of_bytes
 from fedcore.data.dataset import SPLITS, Dataset, Split
 from fedcore.data.files import user_path
 from fedcore.data.groups import group_names
@@ -22,6 +21,7 @@ from fedcore.data.own import (
     by_split,
     class_targets,
     file_entry,
+    listing_md5,
     own_provenance,
 )
 from fedcore.data.owners import owner_ids
@@ -89,10 +89,8 @@ class ImageFolder(Settings, title="Own images"):
         groups = group_names(told[self.group]) if self.group else None
         names = np.array([part[0] for part in parts]) if self.has_splits else None
         splits = by_split(Split(images, targets, owners, groups), names, where=str(root))
-        listing = "\n".join(f"{path.relative_to(root).as_posix()} {md5_of(path)}" for path in files)
-        entries.insert(
-            0, {"name": root.name, "images": len(files), "md5": md5_of_bytes(listing.encode())}
-        )
+        listing = listing_md5(root, files)
+        entries.insert(0, {"name": root.name, "images": len(files), "md5": listing})
         return Dataset(
             name=self.name,
             task=task,

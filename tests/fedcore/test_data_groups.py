@@ -13,6 +13,8 @@ from fedcore.data.heart import HeartDisease
 from fedcore.data.image_folder import ImageFolder
 from fedcore.data.materialise import get_dataset, put_dataset
 from fedcore.data.table import Table
+from fedcore.data.text import Text
+from fedcore.data.text_bytes import unpack
 from fedcore.federation import Federation, share_out
 from fedcore.partition.make import make_partition
 from fedcore.store import Store
@@ -30,6 +32,19 @@ def _from_table(folder, **more):
     pd.DataFrame(columns).to_csv(folder / "t.csv", index=False)
     settings = {"path": "t.csv", "label": "y", "numeric": ("x",), "group": "age", **NONE}
     return Table(**settings | more).load(folder)
+
+
+def _from_texts(folder):
+    columns = {"text": [f"{n:02} is it" for n in NUMBERS], "label": LABELS, "age": GROUPS}
+    pd.DataFrame(columns).to_csv(folder / "x.csv", index=False)
+    return Text(path="x.csv", group="age", task="binary", **NONE).load(folder)
+
+
+def _number(inputs):
+    """Of each sample, from what was written as its input."""
+    if inputs.dtype == np.uint8 and inputs.ndim == 2:
+        return np.array([int(text[:2]) for text in unpack(inputs)])
+    return inputs.reshape(len(inputs), -1)[:, 0].astype(int)
 
 
 def _from_arrays(folder):
@@ -50,12 +65,12 @@ def _from_images(folder):
     return ImageFolder(**settings, **NONE).load()
 
 
-@pytest.mark.parametrize("source", [_from_table, _from_arrays, _from_images])
+@pytest.mark.parametrize("source", [_from_table, _from_arrays, _from_images, _from_texts])
 def test_each_sample_keeps_its_group(source, tmp_path):
     dataset = source(tmp_path)
     assert sum(len(part) for part in dataset.splits.values()) == COUNT
     for part in dataset.splits.values():
-        number = part.inputs.reshape(len(part), -1)[:, 0].astype(int)
+        number = _number(part.inputs)
         assert np.array_equal(part.groups, np.where(number % 3 == 0, "over-60", "under"))
         assert part.owners is None
     assert "group" not in "".join(dataset.features.get("names", []))
