@@ -15,6 +15,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from fedcore import memo
+from fedcore.data.groups import groups_in
 from fedcore.digests import digest_bytes, digest_json
 from fedcore.evaluation import measure
 from fedcore.jobs import ClientJob, JobKind
@@ -148,6 +149,7 @@ def _train(job: ClientJob, store: Store, cache: Path, owner: Owner | None) -> Cl
         device=job.numerics["device"],
         private=None if private is None else private.noise,
         key=None if private is None else private.key,
+        groups=groups_in(data),
     )
     after = trainable_state(model)
     delta: Arrays = {name: after[name] - anchor[name] for name in anchor}

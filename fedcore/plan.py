@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fedcore.config import RunConfig, make_config
-from fedcore.config_and_data import check_settings
+from fedcore.config_and_data import check_groups, check_settings
 from fedcore.data.dataset import Dataset
 from fedcore.decisions import Decision, dropped, not_yet
 from fedcore.federation import CENTRAL, Federation, share_out
@@ -165,7 +165,11 @@ class RunPlan:
                     base,
                     held.blobs["train"],
                     shared
-                    | {"privacy": private_settings(privacy, training, rounds, held.sizes["train"])},
+                    | {
+                        "privacy": private_settings(
+                            privacy, training, rounds, held.sizes["train"], held.groups
+                        )
+                    },
                 ),
                 data_budget=data_budget(privacy),
             )
@@ -228,6 +232,7 @@ def prepare(config: RunConfig, dataset: Dataset, partition: Partition, store: St
     Raises:
       ValueError: settings that cannot work on this data.
     """
+    check_groups(config.privacy, dataset)
     check_settings(
         config, dataset.name, dataset.task, partition.clients, dataset.splits, dataset.kind
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,6 +33,10 @@ def ledger(
     epsilon: Annotated[
         float, typer.Option("--epsilon", min=1e-6, help="Budget to hold it against.")
     ] = 8.0,
+    group: Annotated[
+        list[str] | None,
+        typer.Option("--group", help="NAME=EPSILON: budget of a group of persons (repeat)."),
+    ] = None,
     delta: Annotated[
         float, typer.Option("--delta", min=1e-15, max=0.5, help="Chance that the promise fails.")
     ] = 1e-5,
@@ -47,7 +52,7 @@ def ledger(
     Example: `fedloom privacy /srv/north --epsilon 10 --json ledger.json`
     """
     from fedcore.privacy.budget import Budget
-    from fedcore.privacy.ledger import Ledger
+    from fedcore.privacy.ledger import Ledger, shown_name
     from fedcore.report.privacy import budget_table, course, plot_budgets
     from fedcore.sites.audit_entry import LogBroken
     from tasks import home
@@ -56,20 +61,27 @@ def ledger(
     if not path.is_file():
         fail(f"{path} is not there: no private run has released anything of these data.")
     budget, kept = Budget(epsilon, delta), Ledger(path)
+    groups = _group_budgets(group or [])
     with reasons_for(LogBroken, OSError):
         head = kept.verify().head
-        events = {}
-        for one in kept.charges():
-            events.setdefault(one.data, []).append(one.event)
-        names = {data: data[:12] for data in events}
-        standings = {names[d]: kept.standing(d, budget, each[-1]) for d, each in events.items()}
+        known = dict.fromkeys(one.data for one in kept.charges())
+        events = {data: kept.events(data) for data in known}
+        names = {data: shown_name(data) for data in events}
+        budgets = {data: _budget_of(data, budget, groups) for data in events}
+        standings = {
+            names[data]: kept.standing(data, budgets[data], each[-1])
+            for data, each in events.items()
+        }
         out.print(budget_table(standings), markup=False, highlight=False)
-        out.print(f"{len(kept.charges())} releases; head {head}", soft_wrap=True)
+        out.print(
+            f"{len({one.key for one in kept.charges()})} releases; head {head}", soft_wrap=True
+        )
         if export is not None:
             export.write_text(json.dumps(kept.to_json(delta), indent=1) + "\n")
         if picture is not None:
-            courses = {names[data]: course(each, budget) for data, each in events.items()}
-            picture.write_bytes(plot_budgets(courses, dict.fromkeys(courses, budget)))
+            courses = {names[d]: course(each, budgets[d]) for d, each in events.items()}
+            held = {names[data]: budgets[data] for data in events}
+            picture.write_bytes(plot_budgets(courses, held))
 
 
 @app.command(cls=Command)
@@ -147,3 +159,21 @@ def _sizes(config: RunConfig) -> list[int]:
     dataset = config.data.load(home.data_folder())
     partition = make_partition(dataset, config.partition, config.seed)
     return [len(rows) for rows in partition.indices["train"].values()]
+
+
+def _budget_of(data, budget, groups):
+    """The budget itself, or that of the group of persons that the data are of."""
+    group = data.partition("/")[2]
+    return replace(budget, epsilon=groups[group]) if group in groups else budget
+
+
+def _group_budgets(pairs: list[str]) -> dict[str, float]:
+    """``["over-60=4"]`` as ``{"over-60": 4.0}``."""
+    found = {}
+    for pair in pairs:
+        group, _, epsilon = pair.partition("=")
+        try:
+            found[group] = float(epsilon)
+        except ValueError:
+            fail(f"--group {pair!r} must read NAME=EPSILON, e.g. over-60=4.")
+    return found

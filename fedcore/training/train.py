@@ -44,6 +44,7 @@ def train(
     device: str = "cpu",
     private: ExampleNoise | None = None,
     key: bytes | None = None,
+    groups: np.ndarray | None = None,
 ) -> TrainResult:
     """Train ``model`` in place on one client's samples; the caller takes ``after - anchor``.
 
@@ -66,6 +67,7 @@ def train(
         the settings' epochs, steps and batch size, and no metrics.
       key: 32 bytes of this job that only the client can compute; all that is random about private
         training comes from it, nothing from ``seed``.
+      groups: (n,) str, the group of persons of each sample, where ``private`` tells them apart.
 
     Raises:
       ValueError: no samples, unequal lengths, values that are not finite, wrong shapes; see
@@ -80,7 +82,7 @@ def train(
             raise ValueError(
                 "private training needs the job's secret key; its noise must not be predictable."
             )
-        secret = private_steps(private, key, len(inputs))
+        secret = private_steps(private, key, len(inputs), groups)
         seed = secret.seed
     with one_thread(), seeded_globals(seed, "training", *names):
         model.to(device).train()

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from deployments.cli.main import app
 from fedcore.privacy.events import SampledGaussian
-from fedcore.privacy.ledger import Charge, Ledger
+from fedcore.privacy.ledger import Charge, Ledger, group_fingerprint
 
 
 @pytest.fixture
@@ -34,6 +34,19 @@ def test_what_was_spent_and_what_is_left(ledger, tmp_path):
     exported = json.loads((tmp_path / "l.json").read_text())
     assert len(exported["charges"]) == 3 and exported["head"] in result.output
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_each_group_of_persons_is_held_against_its_own_budget(ledger):
+    for group in ("strict", "lax"):
+        data = group_fingerprint("b" * 64, group)
+        ledger.charge(Charge("grouped", data, SampledGaussian(0.1, 1.0, 20), "0" * 64))
+    spent = ledger.spent("b" * 64 + "/lax", 1e-5).value
+    result = fedloom("--epsilon", 10, "--group", f"strict={spent / 2}")
+    rows = {row.split("|")[1].strip(): row for row in result.output.splitlines() if "|" in row}
+    assert "exhausted" in rows["bbbbbbbbbbbb/strict"] and "| ok" in rows["bbbbbbbbbbbb/lax"]
+    assert "4 releases" in result.output
+    result = fedloom("--group", "strict")
+    assert result.exit_code == 1 and "must read NAME=EPSILON" in result.output
 
 
 def test_a_site_is_named_by_its_folder(ledger, tmp_path):
