@@ -17,7 +17,9 @@ from fedcore.data.settings import (
     Digits,
     FashionMNIST,
     HeartDisease,
+    MedicalAbstracts,
     MedMNIST,
+    Newsgroups,
 )
 from tasks.audit import run_audit
 from tasks.home import data_folder
@@ -30,6 +32,8 @@ SOURCES: tuple[DataSettings, ...] = (
     Digits(),
     MNIST(download=False),
     FashionMNIST(download=False),
+    MedicalAbstracts(download=False),
+    Newsgroups(download=False),
 )
 PAGE = Path(__file__).parent.parent / "docs" / "data-audit.md"
 SETTINGS = AuditSettings(remedy="drop-from-train")
@@ -43,16 +47,23 @@ TEXT = """# What the data audit finds
 
 Made by `python -m benchmarks.audit_findings`; do not edit. Settings: remedy `drop-from-train`,
 which drops from training what validation or test have too and leaves test as it is; near
-duplicates are images whose 64-bit perceptual hashes differ in at most {threshold} bits.
+duplicates are images whose 64-bit perceptual hashes differ in at most {threshold} bits, and texts
+that have {similarity:.0%} of their runs of five words in common (estimated by MinHash). Texts are
+the same when only case, white space or the way to write a character tells them apart.
 
 {table}
 
 *In two splits*: different inputs that occur, byte for byte, in both. *Other target*: inputs that
-occur twice with different targets. *Look alike*: images of the later split with one in the earlier
-split that has nearly the same perceptual hash. Among handwritten digits and clothes at 28 x 28
+occur twice with different targets. *Look alike*: images or texts of the later split with one in the
+earlier split that is nearly the same. Among handwritten digits and clothes at 28 x 28
 pixels many unrelated pictures do, so this is a warning and nothing is dropped for it. The second
 row that two hospitals of heart-disease repeat (Hungary's) has a missing value and is left out by
 its source before the audit sees it.
+
+The 2888 rows of medical-abstracts hold 2770 texts: 113 of them are there two or three times, 118
+rows too many, each time under another label. Its folds go by text, so that no text is in two
+splits; the table has fold 0. Drawn by rows, a fifth for test would share about a third of these
+texts with training, with other labels there.
 
 {details}"""
 
@@ -76,8 +87,13 @@ def page(reports: list[AuditReport]) -> str:
     rows = [names, ["---"] * len(names), *(_row(report) for report in reports)]
     table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
     details = "\n".join(report.to_markdown().replace("# Data", "## Data") for report in reports)
-    threshold = SETTINGS.near_duplicates.threshold
-    return TEXT.format(table=table, details=details.rstrip() + "\n", threshold=threshold)
+    near = SETTINGS.near_duplicates
+    return TEXT.format(
+        table=table,
+        details=details.rstrip() + "\n",
+        threshold=near.threshold,
+        similarity=near.similarity,
+    )
 
 
 def _row(report: AuditReport) -> list[str]:

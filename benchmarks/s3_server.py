@@ -40,6 +40,7 @@ def make_bucket(name: str) -> None:
     """A bucket at the server of the environment."""
     import s3fs
 
+    s3fs.S3FileSystem.clear_instance_cache()  # those kept ask the server before
     s3fs.S3FileSystem().mkdir(name)
 
 

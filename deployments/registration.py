@@ -34,9 +34,17 @@ def declared() -> list[dict[str, Any]]:
     return yaml.safe_load((PROJECT / "prefect.yaml").read_text())["deployments"]
 
 
-def deployment_names() -> tuple[str, ...]:
-    """The names in ``prefect.yaml``, of all flows."""
-    return tuple(deployment["name"] for deployment in declared())
+def deployment_names(flow: str = "") -> tuple[str, ...]:
+    """Those in ``prefect.yaml``, as ``FLOW/NAME``; of one flow as ``NAME``."""
+    named = [(flow_of(entry), str(entry["name"])) for entry in declared()]
+    if flow:
+        return tuple(name for of, name in named if of == flow)
+    return tuple(f"{of}/{name}" for of, name in named)
+
+
+def flow_of(entry: Mapping[str, Any]) -> str:
+    """The name of an entry's flow: its function's, with dashes."""
+    return str(entry["entrypoint"]).rpartition(".")[2].replace("_", "-")
 
 
 def register(stack: Stack) -> None:

@@ -17,6 +17,7 @@ from expectations.sample_table import (
 from fedcore.audit.checks.content import check_blank_images, check_schema, check_values
 from fedcore.audit.checks.labels import check_class_support, check_labels
 from fedcore.audit.checks.sizes import check_split_sizes
+from fedcore.audit.checks.texts import check_empty_texts, check_readable, check_text_lengths
 from fedcore.audit.finding import Finding
 
 
@@ -54,6 +55,37 @@ class ExpectNoBlankImages(SampleTableExpectation):
     def find(self, table: pd.DataFrame, rules: dict[str, Any]) -> tuple[Finding, ...]:
         """See the check."""
         return check_blank_images(table)
+
+
+class ExpectTextsToBeReadable(SampleTableExpectation):
+    """Every text is UTF-8."""
+
+    success_keys: ClassVar[tuple[str, ...]] = ()
+
+    def find(self, table: pd.DataFrame, rules: dict[str, Any]) -> tuple[Finding, ...]:
+        """See the check."""
+        return check_readable(table)
+
+
+class ExpectNoEmptyTexts(SampleTableExpectation):
+    """Every text has a word."""
+
+    success_keys: ClassVar[tuple[str, ...]] = ()
+
+    def find(self, table: pd.DataFrame, rules: dict[str, Any]) -> tuple[Finding, ...]:
+        """See the check."""
+        return check_empty_texts(table)
+
+
+class ExpectTextsToBeReadToTheirEnd(SampleTableExpectation):
+    """No text may have been cut, and none has more words than the model reads."""
+
+    most_words: Whole
+    success_keys: ClassVar[tuple[str, ...]] = ("most_words",)
+
+    def find(self, table: pd.DataFrame, rules: dict[str, Any]) -> tuple[Finding, ...]:
+        """See the check."""
+        return check_text_lengths(table, **rules)
 
 
 class ExpectLabelsToBeInRange(SampleTableExpectation):

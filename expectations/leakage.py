@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import pandas as pd
 
-from expectations.sample_table import MaybeWhole, SampleTableExpectation, Text
+from expectations.sample_table import MaybeNumber, MaybeWhole, SampleTableExpectation, Text
 from fedcore.audit.checks.duplicates import (
     check_conflicting_labels,
     check_exact_duplicates,
@@ -14,6 +14,7 @@ from fedcore.audit.checks.duplicates import (
     check_shared_by_owners,
 )
 from fedcore.audit.checks.near import check_near_duplicates
+from fedcore.audit.checks.near_texts import check_near_texts
 from fedcore.audit.finding import Finding
 
 
@@ -70,3 +71,14 @@ class ExpectNoNearDuplicatesAcrossSplits(SampleTableExpectation):
     def find(self, table: pd.DataFrame, rules: dict[str, Any]) -> tuple[Finding, ...]:
         """See the check."""
         return check_near_duplicates(table, **rules)
+
+
+class ExpectNoNearlySameTextsAcrossSplits(SampleTableExpectation):
+    """No text shares most of its runs of words with one of an earlier split, by MinHash."""
+
+    similarity: MaybeNumber = None
+    success_keys: ClassVar[tuple[str, ...]] = ("similarity",)
+
+    def find(self, table: pd.DataFrame, rules: dict[str, Any]) -> tuple[Finding, ...]:
+        """See the check."""
+        return check_near_texts(table, **rules)

@@ -165,8 +165,8 @@ def _plan(
     federation, identity = before.federation, before.identity
     splits = {"train", *federation.central}
     splits |= {split for holding in federation.clients.values() for split in holding.blobs}
-    is_image = before.features["kind"] == "image"
-    check_settings(config, identity["dataset"], before.task, federation.ids, splits, is_image)
+    kind = str(before.features["kind"])
+    check_settings(config, identity["dataset"], before.task, federation.ids, splits, kind)
     if config.model.identity() != identity["model"]:
         raise ForkRefused(
             "the model's own files or sources have changed since the finished rounds trained it; "

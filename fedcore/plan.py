@@ -11,7 +11,7 @@ import numpy as np
 from fedcore.adapters.choice import rank_of
 from fedcore.assignment import Assignment, assignment
 from fedcore.config import RunConfig, make_config
-from fedcore.config_and_data import check_settings
+from fedcore.config_and_data import check_groups, check_settings
 from fedcore.data.dataset import Dataset
 from fedcore.decisions import Decision, dropped, not_yet
 from fedcore.federation import CENTRAL, Federation, share_out
@@ -54,7 +54,7 @@ class RunPlan:
       federation: who holds what.
       preprocess: JSON of how the model reads the samples in the store.
       scaling: client id (and ``_central``) -> JSON of how tables were scaled before they were
-        shared out; empty for images.
+        shared out; empty for images and texts.
       input_shape: one preprocessed input.
       class_weights: of the whole federation, where training uses them; a client's own are its own
         business.
@@ -178,7 +178,11 @@ class RunPlan:
                     base,
                     held.blobs["train"],
                     shared
-                    | {"privacy": private_settings(privacy, training, rounds, held.sizes["train"])}
+                    | {
+                        "privacy": private_settings(
+                            privacy, training, rounds, held.sizes["train"], held.groups
+                        )
+                    }
                     | {"assignment": self.assignment(round, client).to_json()},
                 ),
                 data_budget=data_budget(privacy),
@@ -245,13 +249,14 @@ def prepare(config: RunConfig, dataset: Dataset, partition: Partition, store: St
     Raises:
       ValueError: settings that cannot work on this data.
     """
+    check_groups(config.privacy, dataset)
     check_settings(
-        config, dataset.name, dataset.task, partition.clients, dataset.splits, dataset.is_image
+        config, dataset.name, dataset.task, partition.clients, dataset.splits, dataset.kind
     )
     scaling = (
-        {}
-        if dataset.is_image
-        else standardisers(config.preprocessing.standardise, dataset, partition)
+        standardisers(config.preprocessing.standardise, dataset, partition)
+        if dataset.kind == "table"
+        else {}
     )
     federation = share_out(dataset, partition, store, scaling)
     about = {

@@ -70,7 +70,7 @@ app.command("validate", cls=Command, rich_help_panel="Configure")(config.validat
 app.command("preflight", cls=Command, rich_help_panel="Configure")(care.preflight)
 app.command("report", cls=Command, rich_help_panel="Review")(registry.report)
 app.command("lineage", cls=Command, rich_help_panel="Review")(registry.lineage)
-app.command("privacy", cls=Command, rich_help_panel="Review")(privacy.privacy)
+app.add_typer(privacy.app, name="privacy", rich_help_panel="Review")
 app.command("promote", cls=Command, rich_help_panel="Review")(registry.promote)
 app.command("alerts", cls=Command, rich_help_panel="Operate")(alerts.alerts)
 app.command("backup", cls=Command, rich_help_panel="Operate")(care.backup)

@@ -184,7 +184,7 @@ def deployment_of(config: RunConfig) -> str:
     """The deployment of this name, else the one for any configuration."""
     from deployments.registration import CUSTOM, FLOW, deployment_names
 
-    return f"{FLOW}/{config.name if config.name in deployment_names() else CUSTOM}"
+    return f"{FLOW}/{config.name if config.name in deployment_names(FLOW) else CUSTOM}"
 
 
 def show_and_follow(stack: Stack, flow_run_id: str, config: RunConfig, *, detach: bool) -> None:

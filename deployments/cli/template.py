@@ -21,6 +21,7 @@ TO_CHANGE: Mapping[str, Mapping[str, Any]] = {
         "label": f"{CHANGE_ME}-label",
         "numeric": [f"{CHANGE_ME}-column"],
     },
+    "text": {"path": f"{CHANGE_ME}.csv"},
     "arrays": {"path": f"{CHANGE_ME}.npz"},
     "image_folder": {"path": CHANGE_ME},
 }

@@ -24,10 +24,15 @@ def draw_canaries(rows: Split, count: int, *, task: Task, rng: np.random.Generat
       rng: of the audit.
 
     Raises:
-      ValueError: no labels to draw.
+      ValueError: no labels to draw, or texts, whose bytes are not for drawing one by one.
     """
     if task.kind not in (TaskKind.BINARY, TaskKind.MULTICLASS, TaskKind.ORDINAL):
         raise ValueError(f"canaries need one label each; the task is {task.kind.value}.")
+    if rows.inputs.dtype == np.uint8 and rows.inputs.ndim == 2:
+        raise ValueError(
+            "canaries are images or rows of a table; the client holds texts. Audit a run on images "
+            "or tables."
+        )
     is_image = rows.inputs.dtype == np.uint8
     low = 0 if is_image else rows.inputs.min(axis=0)
     high = 255 if is_image else rows.inputs.max(axis=0)

@@ -76,7 +76,7 @@ def audit_partition(
       dropped: the exclusions of the data set's own audit.
       run_suite: as for :func:`audit`.
     """
-    table = placement_table(sample_table(dataset, hashes_images=False), partition, dropped)
+    table = placement_table(sample_table(dataset, finds_alike=False), partition, dropped)
     found = run_suite(table, "partition", rules_of(dataset, settings))
     subject = f"{dataset.name}, partition into {len(partition.clients)} clients"
     return _report(dataset, subject, "partition", found, settings, dropped or {})

@@ -13,6 +13,8 @@ CheckName = Literal[
     "schema",
     "values",
     "blank-images",
+    "empty-texts",
+    "text-lengths",
     "labels",
     "class-support",
     "split-sizes",
@@ -28,14 +30,21 @@ CheckName = Literal[
 
 
 class NearDuplicates(Settings):
-    """Images that look alike across splits, by the distance of their 64-bit perceptual hashes."""
+    """Images or texts that are nearly the same across splits, by perceptual hashes or MinHash."""
 
-    enabled: bool = Field(default=True, description="Look for near duplicates (images only).")
+    enabled: bool = Field(default=True, description="Look for near duplicates (images and texts).")
     threshold: int = Field(
         default=2,
         ge=0,
         le=16,
         description="Differing bits of 64 up to which two images count as near duplicates.",
+    )
+    similarity: float = Field(
+        default=0.8,
+        ge=0.5,
+        le=1.0,
+        description="Share of runs of five words that two texts have in common, of all that either "
+        "has (Jaccard), from which they count as near duplicates.",
     )
 
 
@@ -59,7 +68,13 @@ class AuditSettings(Settings):
         description="Lowest and highest value allowed in single columns of a table, by name.",
     )
     near_duplicates: NearDuplicates = Field(
-        NearDuplicates(), description="Images that look alike across splits."
+        NearDuplicates(), description="Images or texts that are nearly the same across splits."
+    )
+    most_words: int = Field(
+        default=200,
+        ge=1,
+        description="Words of a text that the model reads; it cuts longer ones, which is a "
+        "warning. 256 tokens are about 200 words of English.",
     )
     severity: Mapping[CheckName, Literal["error", "warning", "off"]] = Field(
         default_factory=dict, description="Another severity for single checks, or off."

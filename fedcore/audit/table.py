@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fedcore.audit.perceptual import has_perceptual_hash, perceptual_hash
+from fedcore.audit.text_facts import text_facts, text_signatures
 from fedcore.data.dataset import SPLITS, Dataset, Split
 from fedcore.partition.partition import Partition
 from fedcore.task import TaskKind
@@ -21,19 +22,22 @@ def sample_table(
     dataset: Dataset,
     ranges: Mapping[str, tuple[float, float]] | None = None,
     *,
-    hashes_images: bool = True,
+    finds_alike: bool = True,
 ) -> pd.DataFrame:
     """One row per sample, in the order of splits and samples.
 
-    Columns: split; index (in its split); digest (SHA-256 of the input's bytes); label (whole
-    number; a text of one digit per label for multilabel, other values than 0 to 9 as ``?``; a
-    number for regression); owner (missing where there is none); dtype and shape of the input;
-    minimum, maximum (NaN left out); finite; out_of_range (values outside their column's range); for
-    uint8 images with one or three channels also perceptual_hash (uint64).
+    Columns: split; index (in its split); digest (SHA-256 of the input's bytes, or of a text as
+    :func:`fedcore.data.same_text.normalised` writes it: the same for inputs that count as the
+    same); label (whole number; a text of one digit per label for multilabel, other values than 0 to
+    9 as ``?``; a number for regression); owner (missing where there is none); dtype and shape of
+    the input. Of images and tables: minimum, maximum (NaN left out); finite; out_of_range (values
+    outside their column's range). Of texts those of :func:`fedcore.audit.text_facts.text_facts`.
+    For uint8 images with one or three channels also perceptual_hash (uint64), for texts signature
+    (bytes of their MinHash).
 
     Args:
       ranges: column name -> lowest and highest value, for tables.
-      hashes_images: False leaves the perceptual hashes out, which take most of the time.
+      finds_alike: False leaves hashes and signatures out, which take most of the time.
 
     Raises:
       ValueError: ``ranges`` names a column that the table does not have.
@@ -45,15 +49,25 @@ def sample_table(
     if unknown:
         raise ValueError(
             f"value_ranges names {unknown[0]!r}, which {dataset.name} does not have; "
-            f"its columns are {', '.join(map(str, names)) or 'none (images)'}."
+            f"its columns are {', '.join(map(str, names)) or 'none ({dataset.kind})'}."
         )
     present = [name for name in SPLITS if name in dataset.splits]
     parts = [_rows(dataset, name, dataset.splits[name], names, ranges or {}) for name in present]
-    inputs = [dataset.splits[name].inputs for name in present]
     table = pd.concat(parts, ignore_index=True)
-    if hashes_images and all(has_perceptual_hash(part) for part in inputs):
-        table["perceptual_hash"] = np.concatenate([perceptual_hash(part) for part in inputs])
+    if finds_alike:
+        inputs = [dataset.splits[name].inputs for name in present]
+        for column, values in _likeness(dataset.kind, inputs).items():
+            table[column] = values
     return table
+
+
+def _likeness(kind: str, inputs: Sequence[np.ndarray]) -> dict[str, Any]:
+    """The column by which inputs are found that are nearly the same, where there is one."""
+    if kind == "text":
+        return {"signature": [one.tobytes() for part in inputs for one in text_signatures(part)]}
+    if all(has_perceptual_hash(part) for part in inputs):
+        return {"perceptual_hash": np.concatenate([perceptual_hash(part) for part in inputs])}
+    return {}
 
 
 def _rows(
@@ -65,29 +79,37 @@ def _rows(
 ) -> pd.DataFrame:
     import pandas as pd
 
-    flat = split.inputs.reshape(len(split), -1)
-    finite = np.isfinite(flat).all(axis=1)
-    # Infinities count as extremes; only what is not a number is left out.
-    low = np.fmin.reduce(flat, axis=1).astype(np.float64)
-    high = np.fmax.reduce(flat, axis=1).astype(np.float64)
-    outside = np.zeros(len(split), dtype=np.int64)
-    for column, (least, most) in ranges.items():
-        values = flat[:, names.index(column)]
-        outside += (values < least) | (values > most)
+    inputs = split.inputs
+    facts = text_facts(inputs) if dataset.kind == "text" else _number_facts(inputs, names, ranges)
     columns = {
         "split": np.full(len(split), name, dtype=object),
         "index": np.arange(len(split), dtype=np.int64),
-        "digest": _digests(flat),
+        "digest": facts.pop("digest"),
         "label": _labels(dataset.task.kind, split.targets),
         "owner": np.full(len(split), None) if split.owners is None else split.owners.astype(object),
-        "dtype": np.full(len(split), str(split.inputs.dtype), dtype=object),
-        "shape": np.full(len(split), "x".join(map(str, split.inputs.shape[1:])), dtype=object),
-        "minimum": low,
-        "maximum": high,
-        "finite": finite,
+        "dtype": np.full(len(split), str(inputs.dtype), dtype=object),
+        "shape": np.full(len(split), "x".join(map(str, inputs.shape[1:])), dtype=object),
+    }
+    return pd.DataFrame(columns | facts)
+
+
+def _number_facts(
+    inputs: np.ndarray, names: list[str], ranges: Mapping[str, tuple[float, float]]
+) -> dict[str, np.ndarray]:
+    """Columns of images and tables."""
+    flat = inputs.reshape(len(inputs), -1)
+    outside = np.zeros(len(inputs), dtype=np.int64)
+    for column, (least, most) in ranges.items():
+        values = flat[:, names.index(column)]
+        outside += (values < least) | (values > most)
+    return {
+        "digest": _digests(flat),
+        # Infinities count as extremes; only what is not a number is left out.
+        "minimum": np.fmin.reduce(flat, axis=1).astype(np.float64),
+        "maximum": np.fmax.reduce(flat, axis=1).astype(np.float64),
+        "finite": np.isfinite(flat).all(axis=1),
         "out_of_range": outside,
     }
-    return pd.DataFrame(columns)
 
 
 def _digests(flat: np.ndarray) -> np.ndarray:

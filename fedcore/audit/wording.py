@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 EXAMPLES = 5
+# Kind of a data set's inputs -> what one of them is called.
+NOUNS = {"image": "image", "table": "row", "text": "text"}
 
 
 def count_of(count: int, noun: str) -> str:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from fedcore.data.checksum import md5_of, verify_md5
+from fedcore.data.checksum import md5_of, verify_checksum
 from fedcore.data.dataset import Dataset, Split
 from fedcore.data.files import find_file, find_or_download, search_folders
 from fedcore.data.splits import Limit, ValFraction, declared_sizes, hold_out, limited
@@ -67,9 +67,9 @@ class CIFAR10(Settings, title="CIFAR-10"):
             batches, files = _from_folder(unpacked.parent)
         else:
             path = find_or_download(
-                [ARCHIVE], folders, url=URL, md5=MD5, may_download=self.download
+                [ARCHIVE], folders, url=URL, checksum=MD5, may_download=self.download
             )
-            files = [verify_md5(path, MD5)]
+            files = [verify_checksum(path, MD5)]
             batches = _from_archive(path)
         official = {
             split: _decode([batches[name] for name in names]) for split, names in BATCHES.items()

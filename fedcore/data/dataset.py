@@ -20,14 +20,17 @@ class Split:
     """Samples of one split, in the source's order.
 
     Attributes:
-      inputs: images (n, height, width, channels) uint8, or tables (n, columns) float32.
+      inputs: images (n, height, width, channels) uint8, tables (n, columns) float32, or texts
+        (n, most_bytes) uint8 (:mod:`fedcore.data.text_bytes`).
       targets: as in :class:`fedcore.task.TaskKind`.
       owners: (n,) str, the natural client of each sample, or None.
+      groups: (n,) str, the group of persons of each sample, or None; for budgets of privacy.
     """
 
     inputs: np.ndarray
     targets: np.ndarray
     owners: np.ndarray | None = None
+    groups: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -35,7 +38,8 @@ class Split:
     def take(self, indices: np.ndarray) -> Split:
         """The samples at ``indices``, in that order."""
         owners = None if self.owners is None else self.owners[indices]
-        return Split(self.inputs[indices], self.targets[indices], owners)
+        groups = None if self.groups is None else self.groups[indices]
+        return Split(self.inputs[indices], self.targets[indices], owners, groups)
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ class Dataset:
       features: JSON description of one input. Images: ``{"kind": "image", "shape": [h, w, c]}``.
         Tables: ``{"kind": "table", "names": [...], "encoding": {...}}`` where the encoding turns a
         raw DataFrame into ``inputs`` (:class:`fedcore.data.encoding.TableEncoding`).
+        Texts: ``{"kind": "text", "most_bytes": n}``.
       provenance: JSON: files with checksums, source, licence, declared split sizes.
     """
 
@@ -64,17 +69,17 @@ class Dataset:
         content = {
             split: digest_arrays(
                 {"inputs": part.inputs, "targets": part.targets}
-                | (
-                    {}
-                    if part.owners is None
-                    else {"owners": np.char.encode(part.owners.astype(str), "utf-8")}
-                )
+                | {
+                    name: np.char.encode(texts.astype(str), "utf-8")
+                    for name, texts in (("owners", part.owners), ("groups", part.groups))
+                    if texts is not None
+                }
             )
             for split, part in self.splits.items()
         }
         return digest_json([content, self.task.to_json(), dict(self.features)])
 
     @property
-    def is_image(self) -> bool:
-        """Whether inputs are images."""
-        return self.features["kind"] == "image"
+    def kind(self) -> str:
+        """What one input is: ``image``, ``table`` (a row of one) or ``text``."""
+        return str(self.features["kind"])

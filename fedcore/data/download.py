@@ -9,7 +9,7 @@ import urllib.request
 from contextlib import suppress
 from pathlib import Path
 
-from fedcore.data.checksum import ChecksumMismatch, md5_of
+from fedcore.data.checksum import ChecksumMismatch, checksum_of, kind_of
 
 TIMEOUT_SECONDS = 30
 
@@ -18,7 +18,7 @@ class DataNotFound(ValueError):
     """A file of a data set is neither in the folders searched nor reachable."""
 
 
-def download(url: str, target: Path, md5: str) -> Path:
+def download(url: str, target: Path, checksum: str) -> Path:
     """The file behind ``url``, written to ``target`` after its checksum was found right.
 
     It arrives under a temporary name in the same folder and is renamed when complete, so that an
@@ -41,7 +41,7 @@ def download(url: str, target: Path, md5: str) -> Path:
             raise DataNotFound(
                 f"{target.parent} cannot be written ({error}), so {url} was not fetched."
             ) from error
-        _fetch(url, handle, Path(name), target, md5)
+        _fetch(url, handle, Path(name), target, checksum)
     except BaseException:
         for folder in made:  # the innermost first
             with suppress(OSError):  # another process has put something there
@@ -50,7 +50,7 @@ def download(url: str, target: Path, md5: str) -> Path:
     return target
 
 
-def _fetch(url: str, handle: int, partial: Path, target: Path, md5: str) -> None:
+def _fetch(url: str, handle: int, partial: Path, target: Path, checksum: str) -> None:
     """Into ``partial``, which becomes ``target`` or is removed."""
     try:
         with os.fdopen(handle, "wb") as file:
@@ -61,11 +61,13 @@ def _fetch(url: str, handle: int, partial: Path, target: Path, md5: str) -> None
                 raise DataNotFound(f"{url} could not be fetched ({error}).") from error
             file.flush()
             os.fsync(file.fileno())
-        actual = md5_of(partial)
-        if actual != md5.lower():
+        kind = kind_of(checksum)
+        actual = checksum_of(partial, kind)
+        if actual != checksum.lower():
             raise ChecksumMismatch(
-                f"{url} sent a file with md5 {actual}, but its source publishes {md5.lower()}; "
-                f"nothing was kept. Try again, or put the official file at {target}."
+                f"{url} sent a file with {kind} {actual}, but its source publishes "
+                f"{checksum.lower()}; nothing was kept. Try again, or put the official file at "
+                f"{target}."
             )
         partial.chmod(0o644)
         partial.replace(target)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from fedcore.data.checksum import kind_of
 from fedcore.data.download import DataNotFound, download
 
 CACHE = "~/.cache/fedloom"
@@ -41,7 +42,7 @@ def find_or_download(
     folders: Sequence[Path],
     *,
     url: str,
-    md5: str,
+    checksum: str,
     may_download: bool,
     instead: str = "",
 ) -> Path:
@@ -51,7 +52,7 @@ def find_or_download(
       names: accepted file names; the first is the published one.
       folders: as ``search_folders`` gives them.
       url: where the source publishes the file.
-      md5: its published checksum; a file found locally is checked by the caller.
+      checksum: as published, MD5 or SHA-256; a file found locally is checked by the caller.
       may_download: False keeps this process off the network.
       instead: another file that the caller looks for first, for the message.
 
@@ -65,8 +66,8 @@ def find_or_download(
     searched = ", ".join(str(path) for path in folders)
     where = f"{' or '.join(names)} was not found in {searched}"
     way_out = (
-        f"(md5 {md5}){f', or {instead},' if instead else ''} and put it into one of these folders; "
-        "FEDLOOM_DATA names the folder that holds all data sets."
+        f"({kind_of(checksum)} {checksum}){f', or {instead},' if instead else ''} and put it into "
+        "one of these folders; FEDLOOM_DATA names the folder that holds all data sets."
     )
     if not may_download:
         raise DataNotFound(f"{where}, and download=False. Get {url} {way_out}")
@@ -74,7 +75,7 @@ def find_or_download(
     if target is None:
         raise DataNotFound(f"{where}, and none of them can be written. Get {url} {way_out}")
     try:
-        return download(url, target / names[0], md5)
+        return download(url, target / names[0], checksum)
     except DataNotFound as error:
         raise DataNotFound(
             f"{where}, and {error} Get it where there is a network {way_out}"

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from fedcore.data.checksum import verify_md5
+from fedcore.data.checksum import verify_checksum
 from fedcore.data.dataset import SPLITS, Dataset, Split
 from fedcore.data.files import find_or_download, search_folders
 from fedcore.data.npz import read_arrays
@@ -72,10 +72,10 @@ class MedMNIST(Settings):
             [f"{self.name}{suffix}.npz"],
             search_folders(folder, "medmnist", cache=OWN_FOLDER),
             url=info[f"url{suffix}"],
-            md5=md5,
+            checksum=md5,
             may_download=self.download,
         )
-        file = verify_md5(path, md5)
+        file = verify_checksum(path, md5)
         task = task_of(info)
         splits = _read(path, task, channels=info["n_channels"], size=self.size)
         return Dataset(

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from fedcore.data.checksum import verify_md5
+from fedcore.data.checksum import verify_checksum
 from fedcore.data.dataset import Dataset, Split
 from fedcore.data.files import find_file, find_or_download, search_folders
 from fedcore.data.idx import idx_md5, read_idx
@@ -213,7 +213,8 @@ def _from_npz(
 ) -> tuple[Mapping[str, np.ndarray], list[dict[str, Any]]]:
     arrays = read_arrays(path, [file.npz_name for file in files])
     entries = [
-        verify_md5(path, file.md5, actual=idx_md5(arrays[file.npz_name])) | {"array": file.npz_name}
+        verify_checksum(path, file.md5, actual=idx_md5(arrays[file.npz_name]))
+        | {"array": file.npz_name}
         for file in files
     ]
     return arrays, entries
@@ -233,10 +234,10 @@ def _from_idx(
             [f"{file.name}.gz", file.name],
             folders,
             url=f"{url}{file.name}.gz",
-            md5=file.gzip_md5,
+            checksum=file.gzip_md5,
             may_download=may_download,
             instead=instead,
         )
         arrays[file.npz_name] = read_idx(path)
-        entries.append(verify_md5(path, file.md5, actual=idx_md5(arrays[file.npz_name])))
+        entries.append(verify_checksum(path, file.md5, actual=idx_md5(arrays[file.npz_name])))
     return arrays, entries

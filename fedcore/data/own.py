@@ -1,4 +1,4 @@
-"""What a user's own tables, arrays and image folders have in common: names, labels, sizes."""
+"""What a user's own tables, texts, arrays and images have in common: names, labels, sizes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from fedcore.data.checksum import md5_of
+from fedcore.data.checksum import md5_of, md5_of_bytes
 from fedcore.data.dataset import Split
 from fedcore.task import Task, TaskKind
 
@@ -117,5 +117,14 @@ def own_provenance(
 
 
 def file_entry(path: Path) -> dict[str, Any]:
-    """The file's name, without folders, and MD5."""
+    """The name, without folders, and MD5 of a file; of a folder: of the list of its files."""
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        return {"name": path.name, "files": len(files), "md5": listing_md5(path, files)}
     return {"name": path.name, "md5": md5_of(path)}
+
+
+def listing_md5(root: Path, files: Sequence[Path]) -> str:
+    """MD5 of the files' paths below ``root`` and their own MD5s, in that order."""
+    listing = "\n".join(f"{path.relative_to(root).as_posix()} {md5_of(path)}" for path in files)
+    return md5_of_bytes(listing.encode())

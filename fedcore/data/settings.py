@@ -10,11 +10,14 @@ from fedcore.data.arrays import Arrays
 from fedcore.data.cifar10 import CIFAR10
 from fedcore.data.heart import HeartDisease
 from fedcore.data.image_folder import ImageFolder
+from fedcore.data.medical_abstracts import MedicalAbstracts
 from fedcore.data.medmnist import MedMNIST
 from fedcore.data.mnist import MNIST, FashionMNIST
+from fedcore.data.newsgroups import Newsgroups
 from fedcore.data.plugin import DataPlugin
 from fedcore.data.sklearn_tables import BreastCancer, Digits
 from fedcore.data.table import Table
+from fedcore.data.text import Text
 from fedcore.form import Choice
 
 __all__ = [
@@ -29,7 +32,10 @@ __all__ = [
     "HeartDisease",
     "ImageFolder",
     "MedMNIST",
+    "MedicalAbstracts",
+    "Newsgroups",
     "Table",
+    "Text",
 ]
 
 # Each member has ``load(folder) -> Dataset``, folder being the root that FEDLOOM_DATA names.
@@ -41,7 +47,10 @@ DataSettings = Annotated[
     | FashionMNIST
     | CIFAR10
     | HeartDisease
+    | MedicalAbstracts
+    | Newsgroups
     | Table
+    | Text
     | Arrays
     | ImageFolder
     | DataPlugin,

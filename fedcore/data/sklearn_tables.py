@@ -83,12 +83,14 @@ def _table(
 ) -> Dataset:
     from sklearn import __version__
 
-    fractions = {
-        "val_fraction": settings.val_fraction,
-        "test_fraction": settings.test_fraction,
-    }
     everything = Split(bunch.data.astype(np.float32), bunch.target.astype(np.int64))
-    splits = hold_out({"train": everything}, task, name=settings.kind, **fractions)
+    splits = hold_out(
+        {"train": everything},
+        task,
+        name=settings.kind,
+        val_fraction=settings.val_fraction,
+        test_fraction=settings.test_fraction,
+    )
     return Dataset(
         name=settings.kind.replace("_", "-"),
         task=task,
@@ -99,6 +101,11 @@ def _table(
             "licence": "CC BY 4.0",
             "files": [],
             "package": f"scikit-learn {__version__}",
-            "declared": declared_sizes({"train": num_rows}, **fractions, limit=settings.limit),
+            "declared": declared_sizes(
+                {"train": num_rows},
+                val_fraction=settings.val_fraction,
+                test_fraction=settings.test_fraction,
+                limit=settings.limit,
+            ),
         },
     )

@@ -78,10 +78,15 @@ def hold_out(
     name: str,
     val_fraction: float = 0.0,
     test_fraction: float = 0.0,
+    together: np.ndarray | None = None,
 ) -> dict[str, Split]:
     """The splits with ``test`` and then ``val`` taken out of ``train``, where they are missing.
 
     Stratified by owner and by the task's key. Samples keep the source's order.
+
+    Args:
+      together: (n,) int64 of the training samples: those of one number stay together and count
+        once, with the stratum of their first. None: each has a number of its own.
 
     Raises:
       ValueError: a fraction above 0 leaves a split without a sample.
@@ -89,18 +94,21 @@ def hold_out(
     parts = {split: part for split, part in splits.items() if len(part)}
     if "train" not in parts:
         raise ValueError(f"{name} has no training sample: its splits are {sorted(splits)}.")
+    of = np.arange(len(parts["train"])) if together is None else together
     for split, fraction in (("test", test_fraction), ("val", val_fraction)):
         if split in parts or fraction == 0.0:
             continue
         train = parts["train"]
-        held = choose_held_out(_strata(train, task), fraction, name, split)
+        first = np.sort(np.unique(of, return_index=True)[1])
+        chosen = choose_held_out(_strata(train, task)[first], fraction, name, split)
+        held = np.flatnonzero(np.isin(of, of[first[chosen]]))
         if not len(held):
             raise ValueError(
                 f"{split}_fraction={fraction} of the {len(train)} training samples of {name} sets "
                 f"none aside (each owner and class keeps one). Set {split}_fraction to 0 or larger."
             )
-        parts[split] = train.take(held)
-        parts["train"] = train.take(np.setdiff1d(np.arange(len(train)), held))
+        left = np.setdiff1d(np.arange(len(train)), held)
+        parts[split], parts["train"], of = train.take(held), train.take(left), of[left]
     return {split: parts[split] for split in SPLITS if split in parts}
 
 

@@ -1,17 +1,17 @@
-"""A user's own table: one CSV or parquet file, its columns described by name."""
+"""A user's own table: CSV, JSON lines, parquet or a saved data set, its columns by name."""
 
 from __future__ import annotations
 
-import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
 from pydantic import Field, model_validator
 
 from fedcore.data.dataset import Dataset, Split
-from fedcore.data.encoding import Missing, TableEncoding, category_texts, numbers
+from fedcore.data.encoding import Missing, TableEncoding, category_texts
 from fedcore.data.files import user_path
+from fedcore.data.frame import check_label, names_in, read_frame, split_names, targets_of
+from fedcore.data.groups import group_names
 from fedcore.data.own import (
     DataPath,
     Declared,
@@ -19,7 +19,6 @@ from fedcore.data.own import (
     Licence,
     Name,
     by_split,
-    class_targets,
     file_entry,
     order_labels,
     own_provenance,
@@ -27,14 +26,14 @@ from fedcore.data.own import (
 from fedcore.data.owners import owner_ids
 from fedcore.data.splits import TestFraction, ValFraction, hold_out
 from fedcore.settings import Settings
-from fedcore.task import Task, TaskKind
+from fedcore.task import TaskKind
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 class Table(Settings, title="Own table"):
-    """Your own table (CSV or parquet), one row per sample."""
+    """Your own table (CSV, JSON lines, parquet, a `datasets` folder), one row per sample."""
 
     kind: Literal["table"] = "table"
     name: Name = "table"
@@ -72,6 +71,11 @@ class Table(Settings, title="Own table"):
     owner: str | None = Field(
         default=None, description="Column of the owner of each row: the natural clients."
     )
+    group: str | None = Field(
+        default=None,
+        description="Column of the group of persons of each row, for privacy.groups; it may be an "
+        "input or the owner too.",
+    )
     split: str | None = Field(
         default=None, description="Column that says train, val or test; splits it lacks are drawn."
     )
@@ -82,13 +86,7 @@ class Table(Settings, title="Own table"):
 
     @model_validator(mode="after")
     def _columns_make_sense(self) -> Table:
-        if (self.task == "multilabel") == bool(self.label):
-            raise ValueError(
-                f"label={self.label!r} with task={self.task!r}: a multilabel task names its 0/1 "
-                "columns under labels, every other task names one column under label."
-            )
-        if self.task == "multilabel" and not self.labels:
-            raise ValueError("labels=(): a multilabel task names its 0/1 columns there.")
+        check_label(self.task, self.label, self.labels)
         if not self.numeric + self.categorical:
             raise ValueError("numeric=() and categorical=(): name the columns to learn from.")
         named = [*self.numeric, *self.categorical, *self._not_inputs()]
@@ -108,7 +106,9 @@ class Table(Settings, title="Own table"):
           ValueError: a column is missing or holds something else than described.
         """
         path = user_path(self.path, folder)
-        frame = self._read(path)
+        columns = [*self.numeric, *self.categorical, *self._not_inputs()]
+        columns += [] if self.group is None else [self.group]
+        frame, of_file = read_frame(path, dict.fromkeys(columns, self.missing_values))
         encoding = self._encoding(frame)
         complete = encoding.complete(frame)
         if self.missing == "refuse" and not complete.all():
@@ -118,16 +118,18 @@ class Table(Settings, title="Own table"):
             )
         if self.missing == "drop":
             frame = frame[complete].reset_index(drop=True)
+            of_file = None if of_file is None else of_file[complete]
         if frame.empty:
             raise ValueError(
                 f"{path} has no row left: {len(complete)} were read, {int((~complete).sum())} have "
                 f"a missing value, and missing={self.missing!r}."
             )
-        targets, task = self._targets(frame)
-        owners = None if self.owner is None else owner_ids(_texts(frame, self.owner))
-        everything = Split(encoding.encode(frame), targets, owners)
-        names = None if self.split is None else _texts(frame, self.split)
-        splits = by_split(everything, names, where=f"column {self.split!r}")
+        targets, task = targets_of(frame, TaskKind(self.task), self.label, self.labels)
+        owners = None if self.owner is None else owner_ids(names_in(frame, self.owner))
+        groups = None if self.group is None else group_names(names_in(frame, self.group))
+        everything = Split(encoding.encode(frame), targets, owners, groups)
+        names, where = split_names(frame, self.split, of_file)
+        splits = by_split(everything, names, where=where)
         return Dataset(
             name=self.name,
             task=task,
@@ -147,33 +149,6 @@ class Table(Settings, title="Own table"):
         targets = list(self.labels) if self.task == "multilabel" else [self.label]
         return [*targets, *(name for name in (self.owner, self.split) if name is not None)]
 
-    def _read(self, path: Path) -> pd.DataFrame:
-        import pandas as pd
-
-        columns = [*self.numeric, *self.categorical, *self._not_inputs()]
-        suffixes = [suffix.lower() for suffix in path.suffixes]
-        is_parquet = suffixes[-1:] == [".parquet"]
-        if not is_parquet and ".csv" not in suffixes[-2:]:
-            raise ValueError(f"path={self.path!r}: a table is a .csv, .csv.gz or .parquet file.")
-        try:
-            if is_parquet:
-                frame = pd.read_parquet(path)
-            else:
-                frame = pd.read_csv(
-                    path, dtype=str, keep_default_na=False, na_values=list(self.missing_values)
-                )
-        except (ValueError, OSError, EOFError, zlib.error) as error:
-            what = "a parquet" if is_parquet else "a UTF-8 CSV"
-            raise ValueError(f"{path} cannot be read as {what} file: {error}") from error
-        absent = [name for name in columns if name not in frame.columns]
-        if absent:
-            raise ValueError(
-                f"{path} has no columns {absent}; it has {[str(name) for name in frame.columns]}."
-            )
-        if frame.empty:
-            raise ValueError(f"{path} has no rows, only column names.")
-        return frame[columns]
-
     def _encoding(self, frame: pd.DataFrame) -> TableEncoding:
         found = {
             name: [text for text in category_texts(frame[name]) if text is not None]
@@ -192,38 +167,4 @@ class Table(Settings, title="Own table"):
             ),
             drop_first=self.drop_first,
             missing=self.missing,
-        )
-
-    def _targets(self, frame: pd.DataFrame) -> tuple[np.ndarray, Task]:
-        kind = TaskKind(self.task)
-        if kind is TaskKind.MULTILABEL:
-            columns = [_numbers(frame, name) for name in self.labels]
-            targets = np.stack(columns, axis=1)
-            if not np.isin(targets, (0, 1)).all():
-                raise ValueError(f"columns {list(self.labels)} must hold 0 and 1 only.")
-            return targets.astype(np.int64), Task(kind, self.labels)
-        if kind is TaskKind.REGRESSION:
-            return _numbers(frame, self.label).astype(np.float32), Task(kind, (self.label,))
-        return class_targets(
-            _texts(frame, self.label).tolist(), kind, self.labels, where=f"column {self.label!r}"
-        )
-
-
-def _numbers(frame: pd.DataFrame, name: str) -> np.ndarray:
-    _check_full(frame, name)
-    return numbers(frame[name], name)
-
-
-def _texts(frame: pd.DataFrame, name: str) -> np.ndarray:
-    """(n,) texts of a column that may not miss a value."""
-    _check_full(frame, name)
-    return np.array([text for text in category_texts(frame[name]) if text is not None], dtype=str)
-
-
-def _check_full(frame: pd.DataFrame, name: str) -> None:
-    missing = np.flatnonzero(frame[name].isna().to_numpy())
-    if len(missing):
-        raise ValueError(
-            f"column {name!r} has no value in {len(missing)} rows, the first is row "
-            f"{int(missing[0])}. Fill it, or remove these rows from the file."
         )

@@ -27,9 +27,10 @@ def feature_skew(
     strength * (its rank in [0, 1]) + (1 - strength) * (a uniform draw).
 
     Args:
-      statistic: ``level`` (mean of an image; mean rank over the columns of a row) or ``contrast``
-        (spread of an image's pixels or of a row's ranks). Both are computed in whole numbers, so
-        they are the same on every machine, which a principal component is not.
+      statistic: ``level`` (mean of an image; mean rank over the columns of a row; length of a text
+        in bytes) or ``contrast`` (spread of an image's pixels or of a row's ranks; mean length of a
+        text's words). All are computed in whole numbers, so they are the same on every machine,
+        which a principal component is not.
       strength: 1 sorts strictly, 0 is IID.
       within_labels: sort inside each label, so that all clients keep the same label frequencies.
     """
@@ -57,8 +58,10 @@ def input_statistic(inputs: np.ndarray, statistic: Statistic) -> np.ndarray:
     """(n,) int64 number to sort inputs by, exact on every machine.
 
     Args:
-      inputs: images (n, h, w, c) uint8 or tables (n, columns) float32.
+      inputs: images (n, h, w, c) uint8, tables (n, columns) float32 or texts (n, most_bytes) uint8.
     """
+    if inputs.dtype == np.uint8 and inputs.ndim == 2:
+        return _text_statistic(inputs, statistic)
     flat = inputs.reshape(len(inputs), -1)
     if inputs.dtype != np.uint8:
         # Ranks of each column (ties share one) make columns of different units comparable.
@@ -70,3 +73,12 @@ def input_statistic(inputs: np.ndarray, statistic: Statistic) -> np.ndarray:
         return total
     squares = np.einsum("ij,ij->i", flat, flat, dtype=np.int64, casting="unsafe")
     return squares * flat.shape[1] - total * total
+
+
+def _text_statistic(inputs: np.ndarray, statistic: Statistic) -> np.ndarray:
+    """(n,) int64 bytes of each text, or thousandths of bytes in a word of it."""
+    if statistic == "level":
+        return np.asarray((inputs != 0).sum(axis=1), dtype=np.int64)
+    is_letter = inputs > ord(" ")
+    begins = is_letter & ~np.pad(is_letter, ((0, 0), (1, 0)))[:, :-1]
+    return np.asarray(is_letter.sum(axis=1) * 1000 // np.maximum(begins.sum(axis=1), 1), np.int64)

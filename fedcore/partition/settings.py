@@ -114,7 +114,9 @@ class FeatureSkew(Settings, title="Inputs differ"):
     kind: Literal["feature_skew"] = "feature_skew"
     clients: Clients = 5
     statistic: Statistic = Field(
-        default="level", description="Sort inputs by their mean level or by their contrast."
+        default="level",
+        description="Sort inputs by their mean level or by their contrast; texts by their length "
+        "or by that of their words.",
     )
     strength: float = Field(default=1.0, ge=0, le=1, description="1 sorts strictly, 0 is IID.")
     within_labels: bool = Field(

@@ -17,6 +17,7 @@ from fedcore.audit.checks.catalogue import rules_of, suite_of
 from fedcore.audit.checks.labels import label_counts
 from fedcore.audit.finding import Severity
 from fedcore.audit.settings import CheckName
+from fedcore.audit.wording import NOUNS
 from fedcore.data.dataset import Dataset
 from fedcore.digests import canonical_json, digest_arrays, digest_json
 from fedcore.moments import Moments, moments
@@ -84,9 +85,9 @@ class Description:
     moments: Moments | None
 
     @property
-    def is_image(self) -> bool:
-        """Whether inputs are images."""
-        return self.features["kind"] == "image"
+    def kind(self) -> str:
+        """What one input is: ``image``, ``table`` (a row of one) or ``text``."""
+        return str(self.features["kind"])
 
     def to_json(self) -> dict[str, Any]:
         """A JSON value that :func:`read_description` takes back."""
@@ -107,7 +108,7 @@ def describe(dataset: Dataset, client: str, inquiry: Inquiry, *, secret: bytes) 
     Raises:
       ValueError: as :func:`fedcore.sites.local_rows.local_rows`.
     """
-    rows = local_rows(dataset, client, inquiry, hashes_images=True)
+    rows = local_rows(dataset, client, inquiry, finds_alike=True)
     table, indices = rows.table, rows.partition.indices
     task, kept = dataset.task, {split: held[client] for split, held in indices.items()}
     rules = rules_of(dataset, inquiry.audit)
@@ -126,7 +127,7 @@ def describe(dataset: Dataset, client: str, inquiry: Inquiry, *, secret: bytes) 
         return tuple(int(count) for count in counted)
 
     train = dataset.splits["train"].inputs[kept["train"]]
-    is_scaled_alike = inquiry.standardise == "federation" and not dataset.is_image
+    is_scaled_alike = inquiry.standardise == "federation" and dataset.kind == "table"
     return Description(
         client=client,
         dataset=dataset.name,
@@ -205,13 +206,17 @@ def read_description(value: Any, client: str) -> Description:
 def _check_inputs(found: Description) -> None:
     _require(prod(found.input_shape) <= MOST_VALUES, "input_shape")
     features = found.features
-    if features.get("kind") == "image":
-        is_image = len(found.input_shape) == 3 and features.get("shape") == [*found.input_shape]
-        _require(is_image, "features")
+    kind, shape = features.get("kind"), [*found.input_shape]
+    _require(isinstance(kind, str) and kind in NOUNS, "features")
+    if kind == "image":
+        _require(len(shape) == 3 and features.get("shape") == shape, "features")
+    elif kind == "text":
+        most = features.get("most_bytes")
+        _require(type(most) is int and [most] == shape, "features")
     else:
-        names = features.get("names", [None] * found.input_shape[0])
-        _require(features.get("kind") == "table" and len(found.input_shape) == 1, "features")
-        _require(isinstance(names, list) and len(names) == found.input_shape[0], "features")
+        names = features.get("names", [None] * shape[0])
+        _require(len(shape) == 1 and isinstance(names, list), "features")
+        _require(len(names) == shape[0], "features")
     _require(len(found.task.labels) <= MOST_LABELS, "task")
 
 

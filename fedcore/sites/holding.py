@@ -104,9 +104,10 @@ def prepare_data(
 def _scaling(
     dataset: Dataset, partition: Partition, client: str, answer: Scaling
 ) -> TablePreprocess | None:
-    if dataset.is_image != (answer is None):
-        what = "images" if dataset.is_image else "tables"
-        raise ValueError(f"scaling={answer!r} is not for {what}; the plan is of other data.")
+    if (dataset.kind == "table") == (answer is None):
+        raise ValueError(
+            f"scaling={answer!r} is not for {dataset.kind}s; the plan is of other data."
+        )
     if answer != "own":
         return answer
     return standardiser(moments(dataset.splits["train"].inputs[partition.indices["train"][client]]))

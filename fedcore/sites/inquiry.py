@@ -23,7 +23,7 @@ from fedcore.sites.refusal import Reason, Refusal
 
 Scope = Literal["client", "federation", "none"]
 Scaling = TablePreprocess | Literal["own"] | None
-"""By this; by the site's own training rows; not at all (images)."""
+"""By this; by the site's own training rows; not at all (images, texts)."""
 
 SALT = re.compile(r"[0-9a-f]{64}")
 SAMPLE = re.compile(r"[0-9a-f]{32}")

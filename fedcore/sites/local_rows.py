@@ -33,19 +33,19 @@ class LocalRows:
 
 
 def local_rows(
-    dataset: Dataset, client: str, inquiry: Inquiry, *, hashes_images: bool = False
+    dataset: Dataset, client: str, inquiry: Inquiry, *, finds_alike: bool = False
 ) -> LocalRows:
     """The rows of a site that take part.
 
     Args:
       client: id of the site in the run.
-      hashes_images: whether the table gets perceptual hashes, which take most of the time.
+      finds_alike: whether the table gets what finds near duplicates, which takes most of the time.
 
     Raises:
       ValueError: rows of another owner, hashes to drop that no row has, or no training row left.
     """
     _require_own(dataset, client)
-    table = sample_table(dataset, inquiry.audit.value_ranges, hashes_images=hashes_images)
+    table = sample_table(dataset, inquiry.audit.value_ranges, finds_alike=finds_alike)
     dropped = apply_remedy(table, inquiry.audit)
     told = _rows_of(table, inquiry)
     indices = {}

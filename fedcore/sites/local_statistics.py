@@ -15,11 +15,12 @@ from itertools import pairwise
 
 import numpy as np
 
+from fedcore.audit.text_facts import text_facts
 from fedcore.data.dataset import Dataset
 from fedcore.data.encoding import TableEncoding
 from fedcore.sites.codes import Code
 from fedcore.sites.outgoing import Counts, Facts, Numbers, Words
-from fedcore.sites.wanted import Wanted, column_names, label_names
+from fedcore.sites.wanted import TEXT_SIZES, Wanted, column_names, label_names
 
 TOLD, SMALL = "told", Code.GROUP_TOO_SMALL.value
 KEPT, JOINED = "kept", "joined"
@@ -30,11 +31,12 @@ FEW_VALUES = 3
 def local_statistics(dataset: Dataset, rows: np.ndarray, wanted: Wanted, *, least: int) -> Facts:
     """Statistics of some rows of one split, as the fields of a site's answer.
 
-    An image is one row, and its value in a channel the mean over its pixels. ``code`` says of each
-    column whether it is told. Flat lists over those that are: ``count``, ``missing``, ``mean``,
-    ``variance`` (of the rows that are there, not of a population behind them), ``edges`` (which are
-    kept), ``bins`` (counts, one more than kept edges). The same with ``.by_label``, label by label.
-    Where no column is told the numbers are of a group of 0, which no gate lets pass.
+    An image is one row, and its value in a channel the mean over its pixels; a text is one row, of
+    how many words and bytes it has. ``code`` says of each column whether it is told. Flat lists
+    over those that are: ``count``, ``missing``, ``mean``, ``variance`` (of the rows that are there,
+    not of a population behind them), ``edges`` (which are kept), ``bins`` (counts, one more than
+    kept edges). The same with ``.by_label``, label by label. Where no column is told the numbers
+    are of a group of 0, which no gate lets pass.
 
     Args:
       rows: indices into the split.
@@ -53,7 +55,7 @@ def local_statistics(dataset: Dataset, rows: np.ndarray, wanted: Wanted, *, leas
         raise ValueError(f"split={wanted.split!r}: there is none here; ask for train.")
     part = dataset.splits[wanted.split].take(rows)
     variables = list(_variables(dataset, len(names)))
-    values = _values(part.inputs, variables)
+    values = _values(dataset.kind, part.inputs, variables)
     everybody = [np.ones(len(part), dtype=bool)]
     labels = [part.targets == label for label in range(len(wanted.labels))]
     told, apart = [False] * len(names), [False] * len(names)
@@ -89,7 +91,7 @@ class _Variable:
 
 
 def _variables(dataset: Dataset, width: int) -> Iterable[_Variable]:
-    if dataset.is_image or "encoding" not in dataset.features:
+    if "encoding" not in dataset.features:
         return [_Variable((at,)) for at in range(width)]
     encoding = TableEncoding.from_json(dict(dataset.features["encoding"]))
     widths = [1] * len(encoding.numeric)
@@ -104,11 +106,14 @@ def _variables(dataset: Dataset, width: int) -> Iterable[_Variable]:
     return found
 
 
-def _values(inputs: np.ndarray, variables: Sequence[_Variable]) -> np.ndarray:
+def _values(kind: str, inputs: np.ndarray, variables: Sequence[_Variable]) -> np.ndarray:
     """(rows, columns) float64; NaN where a value is missing."""
+    if kind == "image":
+        return np.array(inputs, dtype=np.float64).mean(axis=(1, 2))
+    if kind == "text":
+        facts = text_facts(inputs)
+        return np.stack([facts[name] for name in TEXT_SIZES], axis=1).astype(np.float64)
     values = np.array(inputs, dtype=np.float64)
-    if values.ndim == 4:
-        return values.mean(axis=(1, 2))
     values[~np.isfinite(values)] = np.nan
     for one in variables:
         if one.mark is not None:

@@ -133,7 +133,7 @@ def _check(config: RunConfig, sites: Sequence[Description]) -> None:
     first = sites[0]
     splits = {split for one in sites for split in one.sizes}
     clients = [one.client for one in sites]
-    check_settings(config, first.dataset, first.task, clients, splits, first.is_image)
+    check_settings(config, first.dataset, first.task, clients, splits, first.kind)
     looks = config.evaluation.choose != "last" or bool(config.approvals.quality)
     if looks and not config.evaluation.clients:
         raise ValueError(
@@ -145,7 +145,7 @@ def _check(config: RunConfig, sites: Sequence[Description]) -> None:
 def _scaling(config: RunConfig, sites: Sequence[Description]) -> Scaling:
     """What the coordinator answers to all sites."""
     scope = config.preprocessing.standardise
-    if sites[0].is_image:
+    if sites[0].kind != "table":
         return None
     if scope != "federation":
         return "own" if scope == "client" else TablePreprocess()

@@ -1,8 +1,8 @@
 """The audit across sites: samples that two of them hold, labels that are rare in all together.
 
 The findings and the samples to drop are those of the audit of all rows in one place. Two things
-are found only there: the same input with other targets at two sites, and images that merely look
-alike, since neither targets nor perceptual hashes leave a site.
+are found only there: the same input with other targets at two sites, and images or texts that are
+merely alike, since neither targets nor hashes of likeness leave a site.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from fedcore.audit.finding import Finding
 from fedcore.audit.remedy import apply_remedy, judge, reason_of
 from fedcore.audit.report import AuditReport
 from fedcore.audit.settings import AuditSettings
-from fedcore.audit.wording import listed
+from fedcore.audit.wording import NOUNS, listed
 from fedcore.digests import digest_json
 from fedcore.sites.description import Description
 from fedcore.task import TaskKind
@@ -50,7 +50,7 @@ def shared_samples(
     table = _held_twice(descriptions)
     if not len(table):
         return (), {}
-    noun = "image" if descriptions[0].is_image else "row"
+    noun = NOUNS[descriptions[0].kind]
     found = (
         *check_exact_duplicates(table, noun=noun),
         *check_repeated_samples(table, noun=noun),
@@ -90,7 +90,7 @@ def audit_sites(
         fingerprint=fingerprint(sites),
         sizes={split: sum(counts) for split, counts in _totals(sites).items()},
         settings=settings.model_dump(mode="json"),
-        checks=tuple(check.name for check in SUITES["image" if sites[0].is_image else "table"]),
+        checks=tuple(check.name for check in SUITES[sites[0].kind]),
         findings=findings,
         dropped={split: tuple(at.tolist()) for split, at in dropped.items()},
         reason=reason_of(subject, findings, settings),

@@ -19,6 +19,8 @@ from fedcore.sites.wanted import MOST_EDGES, Wanted, column_names, label_names
 # Of a normal distribution all but one row in 370 lie within.
 REACH = 3.0
 BRIGHTEST = 255.0
+# A word of English and the space after it.
+BYTES_OF_A_WORD = 6.0
 
 
 class StatisticsSettings(Settings):
@@ -55,8 +57,8 @@ class StatisticsSettings(Settings):
 def _edges(
     sites: Sequence[Description], names: Sequence[str], bins: int
 ) -> dict[str, tuple[float, ...]]:
-    if sites[0].is_image:
-        return {name: _evenly(0.0, BRIGHTEST, bins) for name in names}
+    if (tops := _tops(sites[0])) is not None:
+        return {name: _evenly(0.0, top, bins) for name, top in zip(names, tops, strict=True)}
     parts = [one.moments for one in sites if one.moments is not None]
     if not parts:
         return {}
@@ -66,6 +68,15 @@ def _edges(
         if reach > 0:
             edges[names[at]] = _evenly(total.mean[at] - reach, total.mean[at] + reach, bins)
     return edges
+
+
+def _tops(site: Description) -> tuple[float, ...] | None:
+    """The upper end of each value where values have ends of their own; None for tables."""
+    if site.kind == "image":
+        return (BRIGHTEST,) * site.input_shape[-1]
+    if site.kind == "text":
+        return (site.input_shape[0] / BYTES_OF_A_WORD, float(site.input_shape[0]))
+    return None
 
 
 def _numeric(site: Description, width: int) -> int:

@@ -18,6 +18,8 @@ from fedcore.task import Task, TaskKind
 MOST_COLUMNS = 10_000
 MOST_LABELS = 100
 MOST_EDGES = 64
+# What is told of a text in place of columns.
+TEXT_SIZES = ("words", "bytes")
 # Labels that part the rows: of several per row, a small group could be told from the others.
 PARTS_ROWS = (TaskKind.BINARY, TaskKind.MULTICLASS, TaskKind.ORDINAL)
 
@@ -81,11 +83,13 @@ class StatisticsInquiry:
 
 
 def column_names(features: Mapping[str, Any], input_shape: tuple[int, ...]) -> tuple[str, ...]:
-    """What the columns of a table are called, or the channels of an image.
+    """What the columns of a table are called, the channels of an image, the sizes of a text.
 
     Args:
       features, input_shape: as a site describes its inputs.
     """
+    if features["kind"] == "text":
+        return TEXT_SIZES
     what = "channel" if features["kind"] == "image" else "column"
     names = features.get("names") or [f"{what} {at}" for at in range(input_shape[-1])]
     return tuple(map(str, names))

@@ -107,6 +107,8 @@ def input_example(features: Mapping[str, Any]) -> Any:
     if features["kind"] == "image":
         shape = (1, *features["shape"])
         return np.linspace(0, 255, int(np.prod(shape))).reshape(shape).astype(np.uint8)
+    if features["kind"] == "text":
+        return pd.DataFrame({"text": ["An invented text of no patient."]})
     if "encoding" not in features:
         return pd.DataFrame([dict.fromkeys(features["names"], 0.0)])
     encoding = TableEncoding.from_json(features["encoding"])

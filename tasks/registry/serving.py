@@ -1,4 +1,4 @@
-"""The served model: raw images or tables in, probabilities by label out. MLflow runs this file.
+"""The served model: raw images, tables or texts in, probabilities by label out. MLflow runs it.
 
 Everything it needs lies in the model's own folder: ``serving.json``, tensors as safetensors, and a
 copy of ``fedcore``. Nothing is unpickled, nothing is fetched, and altered tensors are refused.
@@ -22,9 +22,9 @@ BATCH_SIZE = 64
 class FederatedModel(PythonModel):
     """A model that was trained by Fedloom.
 
-    ``predict`` takes images (n, h, w, c) uint8 or a DataFrame of raw columns and returns a
-    DataFrame: ``prediction`` and one ``probability LABEL`` per label; for regression the quantity
-    alone.
+    ``predict`` takes images (n, h, w, c) uint8 or a DataFrame of raw columns (texts: of one column
+    ``text``) and returns a DataFrame: ``prediction`` and one ``probability LABEL`` per label; for
+    regression the quantity alone.
     """
 
     def load_context(self, context: Any) -> None:
@@ -111,7 +111,9 @@ def _transformer(config: Mapping[str, Any], settings: Any, task: Any) -> Any:
 
 
 def model_inputs(value: Mapping[str, Any], raw: Any, client: str = "") -> np.ndarray:
-    """Raw inputs as the training data were stored: images as they are, tables encoded and scaled.
+    """Raw inputs as the training data were stored.
+
+    Images as they are, tables encoded and scaled, texts as bytes, cut where training's were.
 
     Args:
       value: content of ``serving.json``.
@@ -122,11 +124,14 @@ def model_inputs(value: Mapping[str, Any], raw: Any, client: str = "") -> np.nda
       ValueError: an unknown client, or inputs that the encoding or preprocessing refuses.
     """
     from fedcore.data.encoding import TableEncoding
+    from fedcore.data.text_bytes import pack
     from fedcore.models.preprocess import preprocess_from_json
 
     features, scaling = value["features"], value["scaling"]
     if features["kind"] == "image":
         return np.asarray(raw)
+    if features["kind"] == "text":
+        return pack([str(text) for text in raw["text"]], features["most_bytes"])
     if "encoding" in features:
         inputs = TableEncoding.from_json(features["encoding"]).encode(raw)
     else:

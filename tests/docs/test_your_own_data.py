@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from deployments.cli.main import app
 from fedcore.config import load_config
-from fedcore.data.settings import Arrays, ImageFolder, Table
+from fedcore.data.settings import Arrays, ImageFolder, Table, Text
 
 PAGE = Path(__file__).parents[2] / "docs" / "your-own-data.md"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -47,7 +47,7 @@ def test_every_block_works(tmp_path, monkeypatch):
             kinds.append(type(load_config(first[2:]).data))
         else:
             exec(compile(text, f"{PAGE.name}: {text[:40]!r}", "exec"), names)
-    assert kinds == [Table, Arrays, ImageFolder]
+    assert kinds == [Table, Text, Arrays, ImageFolder]
 
 
 def test_page_shows_what_fails(tmp_path, monkeypatch):

@@ -14,14 +14,44 @@ from fedcore.audit.checks.catalogue import SUITES, rules_of, suite_of
 from fedcore.audit.settings import AuditSettings
 from fedcore.audit.table import sample_table
 from fedcore.data.dataset import Dataset, Split
+from fedcore.data.text_bytes import pack
 from fedcore.partition.partition import Partition
 from fedcore.task import Task, TaskKind
 
 SETTINGS = AuditSettings(min_class_support=8, value_range=(0, 254))
+TEXT_SETTINGS = AuditSettings(min_class_support=8, most_words=29)
 
 
-def messy(is_image):
+def messy_texts():
+    """Texts with a finding for nearly every check."""
+    draw = np.random.Generator(np.random.PCG64(0))
+
+    def split(size):
+        names = draw.integers(0, 10**6, (size, 30)).astype(str)
+        texts = [" ".join(row) for row in names]
+        return texts, np.arange(size) % 3, np.array(["a", "b"])[np.arange(size) % 2]
+
+    train, val, test = split(20), split(9), split(9)
+    train[0][4] = f" {val[0][2]} "
+    val[0][5] = test[0][5]
+    train[0][7] = train[0][10]
+    train[0][12] = ""
+    test[0][1] = f"{train[0][0]} more"
+    train[0][9] = "x" * 300
+    train[1][3] = 5
+    parts = {"train": train, "val": val, "test": test}
+    splits = {name: Split(pack(texts, 260), *rest) for name, (texts, *rest) in parts.items()}
+    splits["val"].inputs[7] = 255
+    task = Task(TaskKind.MULTICLASS, ("one", "two", "three"))
+    declared = {"declared": {"train": 21, "val": 9}}
+    return Dataset("messy", task, splits, {"kind": "text", "most_bytes": 260}, declared)
+
+
+def messy(kind):
     """A data set with a finding for nearly every check."""
+    if kind == "text":
+        return messy_texts()
+    is_image = kind == "image"
     draw = np.random.Generator(np.random.PCG64(0))
 
     def split(size):
@@ -48,12 +78,13 @@ def messy(is_image):
     return Dataset("messy", task, splits, features, {"declared": {"train": 21, "val": 9}})
 
 
-@pytest.mark.parametrize("is_image", [True, False])
+@pytest.mark.parametrize("kind", ["image", "table", "text"])
 @pytest.mark.parametrize("remedy", ["stop", "drop-from-train", "accept"])
-def test_gate_and_fedcore_agree(is_image, remedy):
-    settings = SETTINGS.model_copy(update={"remedy": remedy})
-    by_gate = audit(messy(is_image), settings, validate)
-    assert by_gate == audit(messy(is_image), settings)
+def test_gate_and_fedcore_agree(kind, remedy):
+    settings = TEXT_SETTINGS if kind == "text" else SETTINGS
+    settings = settings.model_copy(update={"remedy": remedy})
+    by_gate = audit(messy(kind), settings, validate)
+    assert by_gate == audit(messy(kind), settings)
     checks = {finding.check for finding in by_gate.findings}
     assert checks >= {
         "values",
@@ -65,7 +96,14 @@ def test_gate_and_fedcore_agree(is_image, remedy):
         "conflicting-labels",
         "shared-by-owners",
     }
-    assert not is_image or checks >= {"blank-images", "near-duplicates"}
+    assert (
+        checks
+        >= {
+            "image": {"blank-images", "near-duplicates"},
+            "table": set(),
+            "text": {"empty-texts", "text-lengths", "near-duplicates"},
+        }[kind]
+    )
 
 
 def test_gate_and_fedcore_agree_on_clean_data_without_declared_sizes():
@@ -81,8 +119,8 @@ def test_gate_and_fedcore_agree_on_partitions():
     parts = {"a": np.array([1, 2, 3, 7]), "b": np.array([3, 4, 10, 99])}
     partition = Partition({"train": parts}, {"kind": "plugin"}, 0)
     dropped = {"train": np.array([4])}
-    report = audit_partition(messy(True), partition, SETTINGS, dropped, validate)
-    assert report == audit_partition(messy(True), partition, SETTINGS, dropped)
+    report = audit_partition(messy("image"), partition, SETTINGS, dropped, validate)
+    assert report == audit_partition(messy("image"), partition, SETTINGS, dropped)
     assert {finding.check for finding in report.findings} == {
         "one-client",
         "every-sample",
@@ -111,7 +149,7 @@ def test_there_is_a_file_for_every_suite_and_no_other():
 
 
 def test_great_expectations_itself_says_which_expectation_failed():
-    dataset = messy(True)
+    dataset = messy("image")
     result = run_suite(sample_table(dataset), suite_of(dataset), rules_of(dataset, SETTINGS))
     failed = {one.expectation_config.type for one in result.results if not one.success}
     assert "expect_no_exact_duplicates_across_splits" in failed
@@ -120,17 +158,19 @@ def test_great_expectations_itself_says_which_expectation_failed():
 
 
 def test_a_gate_that_cannot_tell_stays_shut():
-    dataset = messy(True)
+    dataset = messy("image")
     table = sample_table(dataset).drop(columns="digest")
     with pytest.raises(RuntimeError, match=r"expect_no_exact.*could not be evaluated.*digest"):
         validate(table, "image", rules_of(dataset, SETTINGS))
 
 
 def test_unknown_suite_and_missing_rule():
-    with pytest.raises(ValueError, match=r"suite='text' has no file .* image, partition, table"):
-        validate(pd.DataFrame(), "text", {})
+    with pytest.raises(
+        ValueError, match=r"suite='sound' has no file .* image, partition, table, text"
+    ):
+        validate(pd.DataFrame(), "sound", {})
     with pytest.raises(KeyError, match="noun"):
-        validate(sample_table(messy(True)), "partition", {})
+        validate(sample_table(messy("image")), "partition", {})
 
 
 def test_the_gate_runs_without_a_network(monkeypatch):
@@ -140,7 +180,7 @@ def test_the_gate_runs_without_a_network(monkeypatch):
         raise AssertionError("the gate opened a connection")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
-    dataset = messy(False)
+    dataset = messy("table")
     table = sample_table(dataset)
     rules = rules_of(dataset, SETTINGS)
     assert validate(table, "table", rules) == run_checks(table, "table", rules)

@@ -334,8 +334,8 @@ def test_settings_refuse_nonsense():
         AuditSettings(remedy="ignore")
     with pytest.raises(ValidationError, match="'exact-duplicates'"):
         AuditSettings(severity={"exact": "off"})
-    with pytest.raises(ValueError, match="suite='text' does not exist; there are table, image"):
-        run_checks(pd.DataFrame(), "text", {})
+    with pytest.raises(ValueError, match="suite='sound' does not exist; there are table, image"):
+        run_checks(pd.DataFrame(), "sound", {})
 
 
 def test_report_is_json_and_reads_offline():

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedcore.data.checksum import ChecksumMismatch, md5_of, md5_of_bytes, verify_md5
+from fedcore.data.checksum import ChecksumMismatch, md5_of, md5_of_bytes, verify_checksum
 from fedcore.data.download import DataNotFound, download
 from fedcore.data.files import find_or_download, search_folders, user_path
 from fedcore.data.owners import owner_ids
@@ -46,8 +46,8 @@ def test_mismatch_names_file_both_sums_and_way_out(tmp_path):
     path = tmp_path / "set.npz"
     path.write_bytes(b"abc")
     with pytest.raises(ChecksumMismatch, match=r"set.npz has md5 9001.* publishes 0000.*Delete it"):
-        verify_md5(path, "0" * 32)
-    assert verify_md5(path, md5_of(path).upper()) == {"name": "set.npz", "md5": md5_of(path)}
+        verify_checksum(path, "0" * 32)
+    assert verify_checksum(path, md5_of(path).upper()) == {"name": "set.npz", "md5": md5_of(path)}
 
 
 def test_download_keeps_only_the_published_file(server, tmp_path):
@@ -93,7 +93,7 @@ def test_search_is_in_order_and_does_not_fetch_what_is_there(tmp_path):
     for folder in folders[:2]:
         folder.mkdir()
     (folders[1] / "set.npz").write_bytes(b"second")
-    nowhere = {"url": "http://127.0.0.1:1/set.npz", "md5": MD5, "may_download": True}
+    nowhere = {"url": "http://127.0.0.1:1/set.npz", "checksum": MD5, "may_download": True}
     assert find_or_download(["set.npz"], folders, **nowhere) == folders[1] / "set.npz"
     (folders[0] / "set.npz").write_bytes(b"first")
     assert find_or_download(["set.npz"], folders, **nowhere) == folders[0] / "set.npz"
@@ -102,7 +102,7 @@ def test_search_is_in_order_and_does_not_fetch_what_is_there(tmp_path):
 def test_missing_file_is_fetched_into_the_first_folder(server, tmp_path):
     folders = [tmp_path / "a", tmp_path / "b"]
     path = find_or_download(
-        ["set.npz"], folders, url=f"{server}/set.npz", md5=MD5, may_download=True
+        ["set.npz"], folders, url=f"{server}/set.npz", checksum=MD5, may_download=True
     )
     assert path == tmp_path / "a" / "set.npz"
 
@@ -116,7 +116,7 @@ def test_no_file_and_no_network_says_where_and_how(tmp_path, monkeypatch, may_do
             ["set.npz", "set.zip"],
             folders,
             url="http://127.0.0.1:1/set.npz",
-            md5=MD5,
+            checksum=MD5,
             may_download=may_download,
             instead="whole.npz",
         )
@@ -137,7 +137,11 @@ def test_unwritable_folders_say_so(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DataNotFound, match="none of them can be written"):
         find_or_download(
-            ["x"], [tmp_path / "file" / "a"], url="http://127.0.0.1:1", md5=MD5, may_download=True
+            ["x"],
+            [tmp_path / "file" / "a"],
+            url="http://127.0.0.1:1",
+            checksum=MD5,
+            may_download=True,
         )
     with pytest.raises(DataNotFound, match="cannot be written"):
         download("http://127.0.0.1:1/x", tmp_path / "file" / "a" / "x", MD5)

@@ -1,4 +1,4 @@
-"""Image sets as Hugging Face data sets: pixels, labels and label maps survive."""
+"""As Hugging Face data sets: pixels, texts, labels and label maps survive."""
 
 import json
 
@@ -7,6 +7,7 @@ import pytest
 
 from fedcore.data.dataset import Split
 from fedcore.data.huggingface import label_maps, to_huggingface
+from fedcore.data.text_bytes import pack
 from fedcore.task import Task, TaskKind
 
 BINARY = Task(TaskKind.BINARY, ("normal", "pneumonia"))
@@ -43,6 +44,13 @@ def test_other_tasks(task, targets):
     dataset = to_huggingface(Split(images(2, 1), targets), task)
     assert dataset.column_names == ["image", "label"]
     assert dataset["label"][:] == targets.tolist()
+
+
+def test_texts_survive():
+    texts = ["na\u00efve", "", "two words"]
+    dataset = to_huggingface(Split(pack(texts, 20), np.array([0, 1, 1])), BINARY)
+    assert dataset.column_names == ["text", "label"]
+    assert dataset["text"][:] == texts
 
 
 def test_label_maps():

@@ -53,7 +53,7 @@ def test_every_set_loads(monkeypatch, tmp_path, name):
     dataset = MedMNIST(name=name).load(tmp_path)
     channels = catalogue()[name]["n_channels"]
     assert dataset.name == name
-    assert dataset.is_image
+    assert dataset.kind == "image"
     assert dataset.features["shape"] == [28, 28, channels]
     assert {split: len(part) for split, part in dataset.splits.items()} == {
         "train": 7,

@@ -69,6 +69,34 @@ def test_splits_are_disjoint_and_complete(targets, owned):
         assert set(parts["train"].owners) == {0, 1}
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_groups_stay_together(seed):
+    rng = np.random.default_rng(seed)
+    groups, targets = rng.integers(0, 25, 90), rng.integers(0, 3, 90)
+    whole = make(targets)
+    parts = hold_out(
+        {"train": whole},
+        CLASSES,
+        name="x",
+        val_fraction=0.2,
+        test_fraction=0.2,
+        together=groups,
+    )
+    of = [groups[part.inputs[:, 0].astype(int)] for part in parts.values()]
+    assert sum(map(len, of)) == 90
+    assert sum(len(set(part.tolist())) for part in of) == len(set(groups.tolist()))
+
+
+def test_groups_of_one_change_nothing():
+    whole = make([0, 1, 2] * 20)
+    alone, grouped = (
+        hold_out({"train": whole}, CLASSES, name="x", test_fraction=0.3, together=groups)
+        for groups in (None, np.arange(60)[::-1])
+    )
+    for split, part in alone.items():
+        assert np.array_equal(part.inputs, grouped[split].inputs)
+
+
 def test_owners_each_give_their_share():
     owners = np.repeat(["a", "b"], [100, 20])
     targets = np.tile([0, 1], 60)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from fedcore.data.dataset import Dataset, Split
+from fedcore.data.text_bytes import pack
 from fedcore.partition.dirichlet import dirichlet
 from fedcore.partition.iid import iid
 from fedcore.partition.make import make_partition
@@ -246,6 +247,19 @@ def test_feature_skew_ranks_the_columns_of_a_table():
     dataset = Dataset("rows", task, {"train": split}, {"kind": "table"})
     partition = make_partition(dataset, FeatureSkew(clients=2), 0)
     assert [part.tolist() for part in partition.indices["train"].values()] == [[0, 1], [2, 3]]
+
+
+@pytest.mark.parametrize(
+    ("statistic", "expected"), [("level", [[0, 2], [1, 3]]), ("contrast", [[0, 1], [2, 3]])]
+)
+def test_feature_skew_sorts_texts_by_their_length_or_that_of_their_words(statistic, expected):
+    texts = ["a b", "a b c d e f g h i", "elephant", "elephant giraffe"]
+    split = Split(pack(texts, 40), np.zeros(4, dtype=np.int64))
+    task = Task(TaskKind.BINARY, ("no", "yes"))
+    features = {"kind": "text", "most_bytes": 40}
+    dataset = Dataset("notes", task, {"train": split}, features)
+    partition = make_partition(dataset, FeatureSkew(clients=2, statistic=statistic), 0)
+    assert [sorted(part.tolist()) for part in partition.indices["train"].values()] == expected
 
 
 def test_rare_label_site_holds_its_share():

@@ -264,7 +264,7 @@ def test_a_failed_evaluation_of_a_client_is_told_and_of_the_central_data_stops(m
         ),
         (
             {"training": {"kind": "loop", "augmentation": {"kind": "light"}}},
-            "'light' changes images; digits is a table",
+            "'light' changes images; digits has inputs of kind 'table'",
         ),
         ({"evaluation": {"choose": "r2"}}, "'r2' is not measured in a multiclass task"),
         ({"rounds": {"exclude_clients": ["x"]}}, r"names \['x'\]; the clients are"),

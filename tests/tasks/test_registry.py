@@ -19,6 +19,7 @@ import fedcore
 from fedcore import rng, tensors
 from fedcore.data.encoding import TableEncoding
 from fedcore.data.own import own_provenance
+from fedcore.data.text_bytes import unpack
 from fedcore.digests import digest_arrays, digest_bytes, digest_json
 from fedcore.task import Task, TaskKind
 from tasks.registry import tags
@@ -30,9 +31,10 @@ from tasks.registry.entities import MAX_PARAM_VALUE, flatten_config, metric_valu
 from tasks.registry.finished_run import AuditFiles, CentralScores, FinishedRun
 from tasks.registry.lineage import lineage, report
 from tasks.registry.log_run import log_run
-from tasks.registry.model_folder import write_model
+from tasks.registry.model_folder import input_example, signature, write_model
 from tasks.registry.model_version import MAX_DESCRIPTION, register_version
 from tasks.registry.promote import promote, roll_back
+from tasks.registry.serving import model_inputs
 
 ENCODING = TableEncoding(numeric=("age", "chol"), categorical=(("cp", ("1", "2", "3")),))
 CLIENTS = ("cleveland", "hungary")
@@ -402,6 +404,17 @@ def model_folder(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("model") / "model"
     write_model(folder, run)
     return run, folder
+
+
+def test_a_model_of_texts_takes_a_column_of_texts():
+    run, features = finished("image"), {"kind": "text", "most_bytes": 12}
+    header = {**run.header, "features": features}
+    about = signature(replace(run, header=header))
+    assert [(one.name, str(one.type)) for one in about.inputs] == [("text", "Any")]
+    example = input_example(features)
+    assert list(example.columns) == ["text"] and example["text"].str.len().gt(0).all()
+    raw = pd.DataFrame({"text": ["na\u0131\u0308ve", "a long text that is cut"]})
+    assert unpack(model_inputs(header, raw)) == ["na\u0131\u0308ve", "a long text "]
 
 
 class Anything:

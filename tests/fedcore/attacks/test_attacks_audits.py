@@ -14,6 +14,7 @@ from fedcore.attacks.claim import accounted
 from fedcore.attacks.client import AttackedClient, ClientRound, attacked_client
 from fedcore.config import make_config
 from fedcore.data.dataset import Dataset, Split
+from fedcore.data.text_bytes import pack
 from fedcore.execute import execute
 from fedcore.models.mlp import mlp
 from fedcore.models.preprocess import ImagePreprocess
@@ -164,6 +165,9 @@ def test_canaries_are_at_the_ends_of_the_range():
     assert len(joined(table, drawn)) == 22
     with pytest.raises(ValueError, match="the task is regression"):
         draw_canaries(table, 2, task=Task(TaskKind.REGRESSION, ("days",)), rng=rng)
+    texts = Split(pack(["well", "ill"], 40), np.array([0, 1]))
+    with pytest.raises(ValueError, match=r"canaries are images or rows of a table; .* texts"):
+        draw_canaries(texts, 2, task=TASK, rng=rng)
 
 
 def test_update_scores_find_what_was_added_and_are_inner_products_where_memory_is_short(

@@ -8,6 +8,7 @@ import pytest
 
 from fedcore.audit.settings import AuditSettings
 from fedcore.data.dataset import Dataset, Split
+from fedcore.data.text_bytes import pack
 from fedcore.models.preprocess import TablePreprocess
 from fedcore.moments import moments
 from fedcore.refs import Ref
@@ -21,6 +22,16 @@ from fedcore.task import Task, TaskKind
 SALT, SECRET = "07" * 32, b"s" * 32
 INQUIRY = Inquiry(AuditSettings(), "federation", SALT)
 RNG = np.random.default_rng(0)
+
+
+def texts(size, most=80):
+    """A site's texts, all different."""
+    inputs = pack([f"note {at} of the site" for at in range(size + 2)], most)
+    targets = np.arange(size + 2) % 2
+    cut = {"train": slice(size), "test": slice(size, None)}
+    splits = {split: Split(inputs[at], targets[at]) for split, at in cut.items()}
+    features = {"kind": "text", "most_bytes": most}
+    return Dataset("tiny", Task(TaskKind.BINARY, ("no", "yes")), splits, features)
 
 
 def of(kind, targets, labels=("no", "yes"), images=False):
@@ -43,6 +54,7 @@ SAID = describe(BINARY, "north", INQUIRY, secret=SECRET)
     [
         (BINARY, (2, 4)),
         (of(TaskKind.BINARY, np.array([0, 1, 0, 0]), images=True), (3, 1)),
+        (texts(5), (3, 2)),
         (of(TaskKind.MULTILABEL, np.array([[1, 1], [0, 1], [0, 0]])), (1, 2)),
         (of(TaskKind.REGRESSION, np.float32([0.5, 2.0, -1.0]), ("mmHg",)), ()),
     ],
@@ -52,7 +64,7 @@ def test_there_and_back(dataset, labels):
     assert said.train_labels == labels == said.labels["train"]
     text = json.dumps(said.to_json())
     assert read_description(json.loads(text), "north") == said
-    assert (said.moments is None) == dataset.is_image
+    assert (said.moments is None) == (dataset.kind != "table")
     assert said.sizes == {"train": len(dataset.splits["train"]), "test": 2}
 
 
@@ -108,6 +120,10 @@ def moments_of(**fields):
         (changed(features={"kind": "CANARY"}), "features"),
         (changed(features={"kind": "table", "names": ["CANARY"]}), "features"),
         (changed(features={"kind": "image", "shape": [2]}), "features"),
+        (changed(features={"kind": ["table"]}), "features"),
+        (changed(features={"kind": "text"}), "features"),
+        (changed(features={"kind": "text", "most_bytes": 3}), "features"),
+        (changed(features={"kind": "text", "most_bytes": 2.0}), "features"),
         (changed(input_shape=[2, 10**9]), "input_shape"),
         (changed(input_shape=[True]), "input_shape"),
         (changed(input_shape=[]), "input_shape"),
@@ -196,6 +212,15 @@ def test_samples_are_found_by_name_and_only_by_a_name(tmp_path):
             shelf.resolve(name)
         with pytest.raises(ValueError, match="it needs 64 hex digits"):
             shelf.put(name, Ref("0" * 64, 1, "shard"))
+
+
+def test_texts_are_kept_as_they_are(tmp_path):
+    shelf, dataset = Shelf(Store(tmp_path)), texts(6)
+    held = prepare_data(dataset, "north", Preparation(INQUIRY, None), secret=SECRET, shelf=shelf)
+    kept = shelf.store.get_arrays(shelf.resolve(held.blobs["train"].digest))["inputs"]
+    assert np.array_equal(kept, dataset.splits["train"].inputs)
+    with pytest.raises(ValueError, match="scaling='own' is not for texts"):
+        prepare_data(dataset, "north", Preparation(INQUIRY, "own"), secret=SECRET, shelf=shelf)
 
 
 def test_a_plan_of_other_data_is_not_prepared(tmp_path):

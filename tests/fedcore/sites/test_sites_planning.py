@@ -329,5 +329,5 @@ def test_each_site_once(described, names, message):
 
 def test_a_description_is_a_value(described):
     said = described[2][0]
-    assert isinstance(said, Description) and not said.is_image
+    assert isinstance(said, Description) and said.kind == "table"
     assert said.sizes == {"train": 40, "val": 20, "test": 20} and said.dropped == {}

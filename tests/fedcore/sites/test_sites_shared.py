@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from fedcore.audit.audit import audit
 from fedcore.audit.settings import AuditSettings
 from fedcore.data.dataset import Dataset, Split
+from fedcore.data.text_bytes import pack
 from fedcore.sites.description import describe
 from fedcore.sites.inquiry import Inquiry, sample_hash
 from fedcore.sites.local_rows import local_rows
@@ -91,6 +92,25 @@ SHARED = joint(
         *[("test", "c", 3.0), ("test", "b", 3.0)],
     ]
 )
+
+
+def test_texts_are_the_same_at_two_sites_however_they_are_written():
+    rows = [
+        ("train", "a", "The patient is well."),
+        ("train", "a", "nothing else"),
+        ("train", "b", "the PATIENT  is well. "),
+        ("train", "b", "else nothing"),
+        ("train", "c", "a third site"),
+    ]
+    owners, texts = (np.array([row[at] for row in rows]) for at in (1, 2))
+    split = Split(pack(texts.tolist(), 40), np.arange(5) % 2, owners)
+    features = {"kind": "text", "most_bytes": 40}
+    dataset = Dataset("tiny", Task(TaskKind.BINARY, ("no", "yes")), {"train": split}, features)
+    report, drop = audit_sites(ask(dataset), SETTINGS)
+    assert [one.message for one in report.findings if one.check == "shared-by-owners"] == [
+        "1 text of train is held by more than one owner, at the sites a and b."
+    ]
+    assert left_at_sites(dataset, drop) == {"train": [2]}
 
 
 @pytest.mark.parametrize("remedy", ["stop", "drop-from-train", "accept"])

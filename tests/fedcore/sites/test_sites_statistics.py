@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from fedcore.data.arrays import Arrays
 from fedcore.data.dataset import Dataset, Split
 from fedcore.data.encoding import TableEncoding
+from fedcore.data.text_bytes import pack
 from fedcore.numerics import code_digest
 from fedcore.sites.codes import Code
 from fedcore.sites.federated_statistics import merged
@@ -76,6 +77,16 @@ def test_means_and_variances_are_those_of_the_pooled_rows(least):
             )
             assert one.mean == pytest.approx(np.nanmean(column), rel=1e-12)
             assert one.variance == pytest.approx(np.nanvar(column), rel=1e-12)
+
+
+def test_texts_are_told_by_their_words_and_bytes():
+    texts = [f"note {'wörd ' * (at % 9)}" for at in range(40)]
+    features = {"kind": "text", "most_bytes": 80}
+    split = Split(pack(texts, 80), np.arange(40) % 2)
+    dataset = Dataset("notes", Task(TaskKind.BINARY, ("no", "yes")), {"train": split}, features)
+    found = by_name(merged({"a": told(dataset, Wanted(("words", "bytes")), least=3)}))
+    assert found["", "words"].mean == np.mean([len(text.split()) for text in texts])
+    assert found["", "bytes"].mean == np.mean([len(text.encode()) for text in texts])
 
 
 @settings(max_examples=25)

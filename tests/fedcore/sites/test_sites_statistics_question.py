@@ -8,6 +8,7 @@ import pytest
 from fedcore.audit.settings import AuditSettings
 from fedcore.data.dataset import Dataset, Split
 from fedcore.data.encoding import TableEncoding
+from fedcore.data.text_bytes import pack
 from fedcore.sites.description import describe
 from fedcore.sites.federated_statistics import merged
 from fedcore.sites.inquiry import Inquiry
@@ -65,6 +66,15 @@ def test_images_have_the_bins_of_their_brightness():
     )
     assert wanted.columns == ("channel 0", "channel 1", "channel 2")
     assert {*wanted.edges.values()} == {(0.0, 51.0, 102.0, 153.0, 204.0, 255.0)}
+
+
+def test_texts_have_bins_of_how_many_words_and_bytes_they_have():
+    texts = pack([f"note {'word ' * at}" for at in range(8)], 60)
+    wanted = StatisticsSettings(bins=2).wanted(
+        [described(texts, {"kind": "text", "most_bytes": 60})]
+    )
+    assert wanted.columns == ("words", "bytes")
+    assert wanted.edges == {"words": (0.0, 5.0, 10.0), "bytes": (0.0, 30.0, 60.0)}
 
 
 @pytest.mark.parametrize("encoding", [None, [], {}, {"numeric": 3}, {"numeric": ["x"] * 99}])
