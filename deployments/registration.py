@@ -36,13 +36,16 @@ def declared() -> list[dict[str, Any]]:
     return yaml.safe_load((PROJECT / "prefect.yaml").read_text())["deployments"]
 
 
-def deployment_names() -> tuple[str, ...]:
-    """``FLOW/NAME`` of all in ``prefect.yaml``."""
-    return tuple(f"{flow_of(entry)}/{entry['name']}" for entry in declared())
+def deployment_names(flow: str = "") -> tuple[str, ...]:
+    """Those in ``prefect.yaml``, as ``FLOW/NAME``; of one flow as ``NAME``."""
+    named = [(flow_of(entry), str(entry["name"])) for entry in declared()]
+    if flow:
+        return tuple(name for of, name in named if of == flow)
+    return tuple(f"{of}/{name}" for of, name in named)
 
 
 def flow_of(entry: Mapping[str, Any]) -> str:
-    """The name of an entry's flow: that of its function, with hyphens."""
+    """The name of an entry's flow: its function's, with dashes."""
     return str(entry["entrypoint"]).rpartition(".")[2].replace("_", "-")
 
 
@@ -51,8 +54,7 @@ def deployment_of(config: RunConfig) -> str:
     from fedcore.fine_tuning import is_fine_tuning
 
     flow = FINE_TUNING if is_fine_tuning(config) else FLOW
-    named = f"{flow}/{config.name}"
-    return named if named in deployment_names() else f"{flow}/{CUSTOM}"
+    return f"{flow}/{config.name if config.name in deployment_names(flow) else CUSTOM}"
 
 
 def parameters_for(config: RunConfig) -> dict[str, Any]:

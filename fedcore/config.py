@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -27,6 +27,8 @@ from fedcore.settings import Settings
 from fedcore.strategies.settings import FedAvg, StrategySettings
 from fedcore.strict_yaml import StrictLoader
 from fedcore.training.settings import LoopSettings, TrainingSettings
+
+S = TypeVar("S", bound=Settings)
 
 
 class ConfigError(ValueError):
@@ -203,20 +205,32 @@ def make_config(
     """
     merged = json.loads(json.dumps(values, default=_dumped))
     defaults: dict[str, Any] = {}
-    # A kind first: it clears the fields of another kind, not those that come with it.
-    for key in sorted(overrides or {}, key=lambda key: (not key.endswith(".kind"), key)):
+    for key in in_order(overrides or {}):
         section = key.partition(".")[0]
         if section not in merged:
             defaults = defaults or RunConfig().model_dump(mode="json")
             merged |= {section: defaults[section]} if section in defaults else {}
-        _set(merged, key, (overrides or {})[key], source)
+        set_value(merged, key, (overrides or {})[key], source)
+    return validated(RunConfig, merged, f"{source} is not a valid run configuration")
+
+
+def validated(settings: type[S], values: Mapping[str, Any], failure: str) -> S:
+    """Plain values as settings.
+
+    Raises:
+      ConfigError: ``failure``, then every problem on its own line.
+    """
     try:
-        return RunConfig.model_validate(merged)
+        return settings.model_validate(values)
     except ValidationError as error:
-        lines = [f"  {explain(RunConfig, one)}" for one in error.errors()]
-        raise ConfigError("\n".join([f"{source} is not a valid run configuration:", *lines])) from (
-            None
-        )
+        lines = [f"  {explain(settings, one)}" for one in error.errors()]
+        raise ConfigError("\n".join([f"{failure}:", *lines])) from None
+
+
+def in_order(keys: Iterable[str]) -> list[str]:
+    """Dotted keys in the order in which they are set: a kind first, since it clears the fields of
+    another kind, and not those that come with it."""
+    return sorted(keys, key=lambda key: (not key.endswith(".kind"), key))
 
 
 def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) -> RunConfig:
@@ -257,7 +271,12 @@ def parse_overrides(pairs: list[str]) -> dict[str, Any]:
     return overrides
 
 
-def _set(values: dict[str, Any], key: str, value: Any, source: str) -> None:
+def set_value(values: dict[str, Any], key: str, value: Any, source: str) -> None:
+    """Sets a value by its dotted key, in place.
+
+    Raises:
+      ConfigError: one of the key's parents has no keys below it.
+    """
     *parents, last = key.split(".")
     here = values
     for name in parents:

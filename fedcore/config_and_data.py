@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from fedcore.config import RunConfig
+from fedcore.data.dataset import Dataset
+from fedcore.data.groups import group_sizes
+from fedcore.privacy.group_settings import NoGroups
+from fedcore.privacy.settings import PrivacySettings
 from fedcore.task import Task, TaskKind
 
 
@@ -71,3 +75,33 @@ def check_settings(
             )
         if approvals.quality:
             raise ValueError(f"approvals.quality needs a validation split; {has} Leave it empty.")
+
+
+def check_groups(privacy: PrivacySettings, dataset: Dataset) -> None:
+    """Refuses budgets of groups of persons that the training records are not in.
+
+    Raises:
+      ValueError: the data say no groups, a group has no budget, or a budget no record.
+    """
+    settings = getattr(privacy, "groups", NoGroups())
+    if isinstance(settings, NoGroups):
+        return
+    kind = f"privacy.groups.kind={settings.kind!r}"
+    found = list(group_sizes(dataset.splits["train"].groups))
+    if not found:
+        raise ValueError(
+            f"{kind} needs each record's group of persons, and {dataset.name} has none. Name its "
+            "column or array under data.group (own tables, texts, arrays and images; heart "
+            "disease), or set privacy.groups: {kind: none}."
+        )
+    lacking = [group for group in found if settings.budget_of(group) is None]
+    if lacking:
+        raise ValueError(
+            f"{kind}: no budget for {lacking}. Name them under privacy.groups.epsilons, or set "
+            "privacy.groups.others."
+        )
+    if strange := sorted(set(settings.epsilons) - set(found)):
+        raise ValueError(
+            f"privacy.groups.epsilons names {strange}, which no training record of {dataset.name} "
+            f"is in; its groups are {found}. Correct the names."
+        )

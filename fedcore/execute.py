@@ -16,6 +16,7 @@ from pydantic import TypeAdapter
 
 from fedcore import memo
 from fedcore.assignment import Assignment
+from fedcore.data.groups import groups_in
 from fedcore.digests import digest_bytes, digest_json
 from fedcore.evaluation import measure
 from fedcore.jobs import ClientJob, JobKind
@@ -151,6 +152,7 @@ def _train(job: ClientJob, store: Store, cache: Path, owner: Owner | None) -> Cl
         private=None if private is None else private.noise,
         key=None if private is None else private.key,
         parts=asked.parts,
+        groups=groups_in(data),
     )
     anchor, after = asked.expected(params), trainable_state(model)
     delta: Arrays = {name: after[name] - anchor[name] for name in anchor}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
 
 from fedcore.data.dataset import Dataset, Split
+from fedcore.data.groups import group_sizes, groups_in, with_groups
 from fedcore.partition.partition import Partition
 from fedcore.refs import Ref
 from fedcore.store import Store
@@ -30,20 +31,23 @@ class Holding:
     """One client's data, by split.
 
     Attributes:
-      blobs: split -> blob with ``inputs`` and ``targets``.
+      blobs: split -> blob with ``inputs`` and ``targets``, and ``groups`` where there are any.
       sizes: split -> number of samples.
       labels: number of training samples of each label (regression: empty).
+      groups: group of persons -> number of training samples; empty where the data have none.
     """
 
     blobs: Mapping[str, Ref]
     sizes: Mapping[str, int]
     labels: tuple[int, ...]
+    groups: Mapping[str, int] = field(default_factory=dict)
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> Holding:
         """The holding whose ``asdict`` this is."""
         blobs = {split: Ref(**ref) for split, ref in value["blobs"].items()}
-        return Holding(blobs, value["sizes"], tuple(value["labels"]))
+        groups = value.get("groups", {})
+        return Holding(blobs, value["sizes"], tuple(value["labels"]), groups)
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ class Federation:
     def load(self, store: Store, client: str, split: str) -> Split:
         """A client's samples of one split."""
         arrays = store.get_arrays(self.clients[client].blobs[split])
-        return Split(arrays["inputs"], arrays["targets"])
+        return Split(arrays["inputs"], arrays["targets"], groups=groups_in(arrays))
 
     def to_json(self) -> dict[str, Any]:
         """A JSON value that ``from_json`` takes back."""
@@ -109,7 +113,7 @@ def share_out(
         client: hold(dataset, partition, client, store, scaled) for client in partition.clients
     }
     central = {
-        split: _put(scaled[split], part.targets, store)
+        split: _put(Split(scaled[split], part.targets), store)
         for split, part in dataset.splits.items()
         if split != "train"
     }
@@ -131,19 +135,19 @@ def hold(
     Raises:
       ValueError: the client has no training sample.
     """
-    blobs, sizes = {}, {}
+    blobs, sizes, groups = {}, {}, {}
     for split, held in partition.indices.items():
         rows = held.get(client, np.empty(0, np.int64))
         if len(rows):
-            targets = dataset.splits[split].targets[rows]
-            blobs[split] = _put(scaled[split][rows], targets, store)
-            sizes[split] = len(rows)
+            part = replace(dataset.splits[split], inputs=scaled[split]).take(rows)
+            blobs[split] = _put(part, store)
+            sizes[split], groups[split] = len(rows), group_sizes(part.groups)
     if "train" not in blobs:
         raise ValueError(
             f"client {client!r} has no training sample; use fewer clients or a larger min_size."
         )
     labels = count_labels(dataset.task, dataset.splits["train"].targets, partition, client)
-    return Holding(blobs, sizes, labels)
+    return Holding(blobs, sizes, labels, groups["train"])
 
 
 def count_labels(
@@ -170,5 +174,6 @@ def scaled_inputs(
     return scaled
 
 
-def _put(inputs: np.ndarray, targets: np.ndarray, store: Store) -> Ref:
-    return store.put_arrays({"inputs": inputs, "targets": targets}, "shard")
+def _put(part: Split, store: Store) -> Ref:
+    arrays = {"inputs": part.inputs, "targets": part.targets}
+    return store.put_arrays(with_groups(arrays, part.groups), "shard")

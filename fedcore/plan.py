@@ -11,13 +11,14 @@ import numpy as np
 from fedcore.adapters.choice import rank_of
 from fedcore.assignment import Assignment, assignment
 from fedcore.config import RunConfig, make_config
-from fedcore.config_and_data import check_settings
+from fedcore.config_and_data import check_groups, check_settings
 from fedcore.data.dataset import Dataset
 from fedcore.decisions import Decision, dropped, not_yet
 from fedcore.federation import CENTRAL, Federation, share_out
 from fedcore.global_model import GlobalModel
 from fedcore.jobs import ClientJob, JobKind
 from fedcore.models.build import build_model
+from fedcore.models.parts import part_of
 from fedcore.models.preprocess import preprocess_for
 from fedcore.models.state import trainable_state
 from fedcore.numerics import code_digest, numerics
@@ -177,7 +178,11 @@ class RunPlan:
                     base,
                     held.blobs["train"],
                     shared
-                    | {"privacy": private_settings(privacy, training, rounds, held.sizes["train"])}
+                    | {
+                        "privacy": private_settings(
+                            privacy, training, rounds, held.sizes["train"], held.groups
+                        )
+                    }
                     | {"assignment": self.assignment(round, client).to_json()},
                 ),
                 data_budget=data_budget(privacy),
@@ -244,6 +249,7 @@ def prepare(config: RunConfig, dataset: Dataset, partition: Partition, store: St
     Raises:
       ValueError: settings that cannot work on this data.
     """
+    check_groups(config.privacy, dataset)
     check_settings(
         config, dataset.name, dataset.task, partition.clients, dataset.splits, dataset.kind
     )
@@ -309,6 +315,11 @@ def assemble(
     input_shape = preprocess.output_shape(shape)
     model = build_model(config.model, task, input_shape, config.seed)
     params = trainable_state(model)
+    if training.head_rounds and not any(part_of(name) == "head" for name in params):
+        raise ValueError(
+            f"training.head_rounds={training.head_rounds} trains the head alone, and a model of "
+            f"kind={config.model.kind!r} has none apart; set training.head_rounds: 0."
+        )
     state = config.strategy.build().init(params)
     initial = GlobalModel(
         0,

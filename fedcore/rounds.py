@@ -24,7 +24,7 @@ from fedcore.participation import Coin
 from fedcore.plan import RunPlan
 from fedcore.privacy.client_round import client_event, secret_coin
 from fedcore.privacy.owner import Owner
-from fedcore.privacy.private_job import event_of
+from fedcore.privacy.private_job import events_of
 from fedcore.privacy.spending import EVERYBODY, warnings_about
 from fedcore.refs import Ref
 
@@ -297,9 +297,10 @@ def _privacy(
     if (clients := client_event(plan.config)) is not None:
         return ({"client": EVERYBODY, **clients.to_json()},)
     return tuple(
-        {"client": job.client, **event_of(private).to_json()}
+        {"client": job.client, **({"group": group} if group else {}), **event.to_json()}
         for job in jobs
         if (private := job.settings["privacy"]) and isinstance(outcomes[job.client], Done)
+        for group, event in events_of(private).items()
     )
 
 

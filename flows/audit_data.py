@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from prefect import flow, runtime
+from prefect import flow
 
 from fedcore.audit.settings import AuditSettings
 from fedcore.config import RunConfig
 from fedcore.data.settings import DataSettings, Digits
 from fedcore.partition.settings import PartitionSettings
 from tasks.audit import audit_clients, audit_dataset
-from tasks.data import load_data
+from tasks.data import data_of_run, load_data
 
 
 def run_name() -> str:
-    """The data set, as the operator reads it in lists of runs."""
-    data = dict(runtime.flow_run.parameters)["data"]
-    value = data if isinstance(data, dict) else data.model_dump()
-    return f"audit {value.get('name') or value.get('kind')}"
+    """After the data set, as the operator reads it in lists of runs."""
+    return f"audit {data_of_run()}"
 
 
 @flow(name="audit-data", flow_run_name=run_name)

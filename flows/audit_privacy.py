@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from prefect import flow, runtime
+from prefect import flow
 
 from fedcore.attacks.settings import PrivacyAuditSettings
 from fedcore.attacks.verdict import ClaimRefuted
@@ -16,15 +16,13 @@ from fedcore.partition.settings import Dirichlet, PartitionSettings
 from fedcore.strategies.settings import FedAvg, StrategySettings
 from fedcore.training.settings import LoopSettings, TrainingSettings
 from tasks.audit import audit_dataset
-from tasks.data import load_data
+from tasks.data import data_of_run, load_data
 from tasks.privacy_audit import audit_claim, audit_membership, audit_reconstruction
 
 
 def run_name() -> str:
-    """The data set, as the operator reads it in lists of runs."""
-    data = dict(runtime.flow_run.parameters)["data"]
-    value = data if isinstance(data, dict) else data.model_dump()
-    return f"audit privacy of {value.get('name') or value.get('kind')}"
+    """After the data set, as the operator reads it in lists of runs."""
+    return f"audit privacy of {data_of_run()}"
 
 
 @flow(name="audit-privacy", flow_run_name=run_name)

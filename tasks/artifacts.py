@@ -110,10 +110,11 @@ def show_privacy(plan: RunPlan, chain: Chain) -> None:
     spent = spending(plan.config, [one.to_json() for one in chain.records()])
     if spent is None or spent.promised is None or not spent.spent:
         return
-    budget = Budget(spent.promised, spent.delta)
-    names = {client: client or "all clients together" for client in spent.events}
-    courses = {names[client]: course(events, budget) for client, events in spent.events.items()}
-    budgets = dict.fromkeys(courses, budget)
+    budgets, courses = {}, {}
+    for entry, events in spent.events.items():
+        name = entry or "all clients together"
+        budgets[name] = Budget(spent.promised_to(entry) or spent.promised, spent.delta)
+        courses[name] = course(events, budgets[name])
     picture = plot_budgets(courses, budgets, title="Privacy spent by round")
     parts = [f"Epsilon {spent}.", image("Privacy spent by round", picture)]
     parts.append(course_table(courses, budgets))

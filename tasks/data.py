@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from prefect import task
+from prefect import runtime, task
 from prefect.cache_policies import NO_CACHE
 
 from fedcore.audit.report import AuditReport
@@ -38,3 +38,10 @@ def has_begun(run_id: str) -> bool:
 def plan_of(run_id: str) -> tuple[RunPlan, Chain]:
     """The plan, with what people decided, and the chain of a run that has begun."""
     return begun(home.store(), run_id)
+
+
+def data_of_run() -> str:
+    """Name or kind of the flow run's data set, as the operator reads it in lists of runs."""
+    data = dict(runtime.flow_run.parameters)["data"]
+    value = data if isinstance(data, dict) else data.model_dump()
+    return str(value.get("name") or value.get("kind"))

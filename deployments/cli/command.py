@@ -1,11 +1,11 @@
-"""A command whose help explains its arguments too."""
+"""A command whose help explains its arguments too, and a group that is also a command."""
 
 from __future__ import annotations
 
 import inspect
 from typing import Any, get_args, get_type_hints
 
-from typer.core import TyperArgument, TyperCommand
+from typer.core import TyperArgument, TyperCommand, TyperGroup
 from typer.models import ArgumentInfo
 
 
@@ -22,3 +22,14 @@ class Command(TyperCommand):
             if isinstance(param, TyperArgument) and not param.help:
                 told = [one for one in get_args(hints[param.name]) if isinstance(one, ArgumentInfo)]
                 param.help = told[0].help if told else None
+
+
+class GroupWithDefault(TyperGroup):
+    """A group whose first command runs where none of its commands is named."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As the group does, with the first command's name before what is not for the group."""
+        asks_for_help = args and args[0] in ctx.help_option_names
+        if not asks_for_help and not (args and args[0] in self.commands):
+            args = [next(iter(self.commands)), *args]
+        return super().parse_args(ctx, args)

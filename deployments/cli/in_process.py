@@ -32,7 +32,7 @@ def run_here(config: RunConfig) -> None:
 
     # A chain belongs to one run; what an earlier one trained comes from the memo.
     run_id = f"{IN_PROCESS}{uuid.uuid4()}"
-    with _telling(run_id) as tell, _engine(config.speed.workers) as engine:
+    with _telling(run_id) as tell, engine_here(config.speed.workers) as engine:
         _, result = run_federated(
             config,
             store=home.store(),
@@ -52,7 +52,7 @@ def go_on_here(plan: RunPlan, chain: Chain, workers: int) -> None:
     from fedcore.run import go_on
     from tasks import home
 
-    with _telling(chain.run_id) as tell, _engine(workers) as engine:
+    with _telling(chain.run_id) as tell, engine_here(workers) as engine:
         owner = Owner(home.privacy())
         result = go_on(plan, chain, engine, tell, asking(chain.run_id), owner)
     _show(plan.config, result)
@@ -132,7 +132,7 @@ def _warn(message: str) -> None:
 
 
 @contextmanager
-def _engine(workers: int) -> Iterator[ClientEngine]:
+def engine_here(workers: int) -> Iterator[ClientEngine]:
     """The engine with so many worker processes; 0 works in this one."""
     from fedcore.privacy.owner import Owner
     from tasks import home

@@ -22,6 +22,7 @@ from fedcore.models.parts import PARTS, part_of
 from fedcore.models.preprocess import Preprocess, preprocess_from_json
 from fedcore.models.state import load_trainable, trainable_state
 from fedcore.privacy.clip_and_noise import clipped, noised
+from fedcore.privacy.group_settings import NoGroups
 from fedcore.privacy.secret_stream import SecretStream, derived_key
 from fedcore.strategies.drift import build_drift
 from fedcore.task import Task
@@ -216,8 +217,17 @@ def attacked_client(plan: Any, rows: Split, name: str) -> AttackedClient:
       plan: a :class:`fedcore.plan.RunPlan`.
       rows: its training split (``plan.federation.load``).
       name: client id; the rounds are those it would take part in, or all of them.
+
+    Raises:
+      ValueError: groups of persons have budgets of their own.
     """
     config, rounds = plan.config, []
+    if getattr(config.privacy, "groups", NoGroups()).kind != "none":
+        raise ValueError(
+            f"privacy.groups.kind={config.privacy.groups.kind!r} promises each group of persons "
+            "its own epsilon; the rows that an attack plants are of no group. Audit the same "
+            "settings with privacy.groups: {kind: none} and the epsilon of one group."
+        )
     for number in range(1, config.rounds.count + 1):
         (job,) = plan.train_jobs(number, plan.initial.params, (name,))
         settings = job.settings
@@ -248,4 +258,4 @@ def _noise_of(private: Mapping[str, Any] | None) -> ExampleNoise | UpdateNoise |
     if private is None:
         return None
     kind = {"example": ExampleNoise, "local": UpdateNoise}[private["kind"]]
-    return kind(**{each.name: private[each.name] for each in fields(kind)})
+    return kind(**{each.name: private[each.name] for each in fields(kind) if each.name in private})

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from fedcore.data.dataset import SPLITS, Dataset, Split
 from fedcore.data.encoding import TableEncoding
 from fedcore.data.files import user_path
+from fedcore.data.groups import group_names
 from fedcore.data.npz import array_names, read_arrays
 from fedcore.data.own import (
     DataPath,
@@ -54,6 +55,10 @@ class Arrays(Settings, title="Own arrays"):
     owner: str | None = Field(
         default=None, description="Array (n,) of the owner of each sample: the natural clients."
     )
+    group: str | None = Field(
+        default=None,
+        description="Array (n,) of the group of persons of each sample, for privacy.groups.",
+    )
     split: str | None = Field(
         default=None, description="Array (n,) of train, val, test, where no name has {split}."
     )
@@ -68,7 +73,8 @@ class Arrays(Settings, title="Own arrays"):
 
     @model_validator(mode="after")
     def _names_make_sense(self) -> Arrays:
-        names = [name for name in (self.inputs, self.targets, self.owner) if name is not None]
+        given = (self.inputs, self.targets, self.owner, self.group)
+        names = [name for name in given if name is not None]
         per_split = [HERE in name for name in names]
         if any(per_split) and not all(per_split):
             raise ValueError(f"{names}: either every array's name holds {HERE} or none does.")
@@ -128,12 +134,20 @@ class Arrays(Settings, title="Own arrays"):
 
     def _part(self, path: Path, split: str) -> Split:
         names = [name.replace(HERE, split) for name in (self.inputs, self.targets)]
-        owner = None if self.owner is None else self.owner.replace(HERE, split)
-        arrays = read_arrays(path, [*names, *([] if owner is None else [owner])])
+        owner, group = (
+            None if name is None else name.replace(HERE, split) for name in (self.owner, self.group)
+        )
+        more = {name for name in (owner, group) if name is not None}
+        arrays = read_arrays(path, [*names, *more])
         inputs, targets = _inputs(arrays[names[0]], names[0]), arrays[names[1]]
         if targets.ndim == 2 and targets.shape[1] == 1 and self.task != "multilabel":
             targets = targets[:, 0]
         owners = None if owner is None else owner_ids(arrays[owner])
+        groups = None if group is None else group_names(arrays[group])
+        if groups is not None and groups.shape != (len(inputs),):
+            raise ValueError(
+                f"array {group!r} has shape {groups.shape}; the inputs need ({len(inputs)},)."
+            )
         lengths = [len(inputs), len(targets), len(inputs if owners is None else owners)]
         if len(set(lengths)) > 1 or targets.ndim != (2 if self.task == "multilabel" else 1):
             raise ValueError(
@@ -141,7 +155,7 @@ class Arrays(Settings, title="Own arrays"):
                 f"{inputs.shape}{'' if owners is None else f' and owners {owners.shape}'}: a "
                 f"{self.task} task needs one target for each of the inputs."
             )
-        return Split(inputs, self._checked(targets, names[1]), owners)
+        return Split(inputs, self._checked(targets, names[1]), owners, groups)
 
     def _checked(self, targets: np.ndarray, name: str) -> np.ndarray:
         if self.task == "regression":

@@ -24,11 +24,13 @@ class Split:
         (n, most_bytes) uint8 (:mod:`fedcore.data.text_bytes`).
       targets: as in :class:`fedcore.task.TaskKind`.
       owners: (n,) str, the natural client of each sample, or None.
+      groups: (n,) str, the group of persons of each sample, or None; for budgets of privacy.
     """
 
     inputs: np.ndarray
     targets: np.ndarray
     owners: np.ndarray | None = None
+    groups: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -36,7 +38,8 @@ class Split:
     def take(self, indices: np.ndarray) -> Split:
         """The samples at ``indices``, in that order."""
         owners = None if self.owners is None else self.owners[indices]
-        return Split(self.inputs[indices], self.targets[indices], owners)
+        groups = None if self.groups is None else self.groups[indices]
+        return Split(self.inputs[indices], self.targets[indices], owners, groups)
 
 
 @dataclass(frozen=True)
@@ -66,11 +69,11 @@ class Dataset:
         content = {
             split: digest_arrays(
                 {"inputs": part.inputs, "targets": part.targets}
-                | (
-                    {}
-                    if part.owners is None
-                    else {"owners": np.char.encode(part.owners.astype(str), "utf-8")}
-                )
+                | {
+                    name: np.char.encode(texts.astype(str), "utf-8")
+                    for name, texts in (("owners", part.owners), ("groups", part.groups))
+                    if texts is not None
+                }
             )
             for split, part in self.splits.items()
         }

@@ -8,7 +8,7 @@ al., NeurIPS 2022, Fed-Heart-Disease; https://arxiv.org/abs/2210.04620), so that
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -52,6 +52,8 @@ ENCODING = TableEncoding(
     missing="drop",
 )
 TRAIN_FRACTION, SPLIT_SEED = 0.66, 43
+
+OLD = 60  # years from which a patient is of the group 60-and-over
 
 HospitalName = Literal["cleveland", "hungary", "switzerland", "va"]
 
@@ -100,6 +102,11 @@ class HeartDisease(Settings, title="Heart disease"):
         description="Whose rows are loaded, in the published order whatever order is given: all "
         "four hospitals', or a site's own. Files of the others are not looked for.",
     )
+    group: Literal["age", "sex"] | None = Field(
+        default=None,
+        description="Groups of patients for privacy.groups, by age (under-60, 60-and-over) or sex "
+        "(women, men).",
+    )
     download: bool = Field(
         default=True, description="Fetch the files (40 kB in all) that are not found locally."
     )
@@ -133,7 +140,9 @@ class HeartDisease(Settings, title="Heart disease"):
                 may_download=self.download,
             )
             files.append(verify_checksum(path, hospital.md5))
-            official = _split(read_hospital(path), hospital.owner)
+            frame = read_hospital(path)
+            groups = None if self.group is None else _GROUPS[self.group](frame)
+            official = _split(frame, hospital.owner, groups)
             name = f"heart_disease {hospital.owner}"
             held = hold_out(official, task, name=name, val_fraction=self.val_fraction)
             for split, part in held.items():
@@ -161,7 +170,13 @@ def read_hospital(path: Path) -> pd.DataFrame:
     return used.dropna().reset_index(drop=True)
 
 
-def _split(frame: pd.DataFrame, owner: str) -> dict[str, Split]:
+_GROUPS: dict[str, Callable[[pd.DataFrame], np.ndarray]] = {
+    "age": lambda frame: np.where(frame["age"] < OLD, f"under-{OLD}", f"{OLD}-and-over"),
+    "sex": lambda frame: np.where(frame["sex"] == 1, "men", "women"),
+}
+
+
+def _split(frame: pd.DataFrame, owner: str, groups: np.ndarray | None) -> dict[str, Split]:
     """FLamby's split of one hospital; rows keep the file's order."""
     from sklearn.model_selection import train_test_split
 
@@ -175,15 +190,17 @@ def _split(frame: pd.DataFrame, owner: str) -> dict[str, Split]:
         random_state=SPLIT_SEED,
         stratify=stratify,
     )
-    everything = Split(ENCODING.encode(frame), targets, np.full(len(frame), owner))
+    everything = Split(ENCODING.encode(frame), targets, np.full(len(frame), owner), groups)
     return {"train": everything.take(np.sort(train)), "test": everything.take(np.sort(test))}
 
 
 def _joined(parts: list[Split]) -> Split:
+    groups = [part.groups for part in parts if part.groups is not None]
     return Split(
         np.concatenate([part.inputs for part in parts]),
         np.concatenate([part.targets for part in parts]),
         np.concatenate([part.owners for part in parts if part.owners is not None]),
+        np.concatenate(groups) if groups else None,
     )
 
 

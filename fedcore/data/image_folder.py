@@ -11,6 +11,7 @@ from pydantic import Field
 
 from fedcore.data.dataset import SPLITS, Dataset, Split
 from fedcore.data.files import user_path
+from fedcore.data.groups import group_names
 from fedcore.data.own import (
     DataPath,
     Declared,
@@ -60,6 +61,10 @@ class ImageFolder(Settings, title="Own images"):
     owner: str | None = Field(
         default=None, description="Metadata column of the image's owner: the natural clients."
     )
+    group: str | None = Field(
+        default=None,
+        description="Metadata column of the image's group of persons, for privacy.groups.",
+    )
     test_fraction: TestFraction = 0.2
     val_fraction: ValFraction = 0.1
     declared: Declared = Field(default_factory=dict)
@@ -79,9 +84,11 @@ class ImageFolder(Settings, title="Own images"):
             [part[-2] for part in parts], TaskKind(self.task), self.labels, where=str(root)
         )
         images = np.stack([read_image(path, self.size, self.channels) for path in files])
-        owners, entries = self._owners(root, files)
+        told, entries = self._metadata(root, files)
+        owners = owner_ids(told[self.owner]) if self.owner else None
+        groups = group_names(told[self.group]) if self.group else None
         names = np.array([part[0] for part in parts]) if self.has_splits else None
-        splits = by_split(Split(images, targets, owners), names, where=str(root))
+        splits = by_split(Split(images, targets, owners, groups), names, where=str(root))
         listing = listing_md5(root, files)
         entries.insert(0, {"name": root.name, "images": len(files), "md5": listing})
         return Dataset(
@@ -115,34 +122,39 @@ class ImageFolder(Settings, title="Own images"):
                 )
         return files
 
-    def _owners(
+    def _metadata(
         self, root: Path, files: list[Path]
-    ) -> tuple[np.ndarray | None, list[dict[str, Any]]]:
-        if self.owner is None:
-            return None, []
+    ) -> tuple[dict[str, np.ndarray], list[dict[str, Any]]]:
+        """The named columns in the order of the images, and the file's entry of provenance."""
+        named = {"owner": self.owner, "group": self.group}
+        columns = {role: column for role, column in named.items() if column is not None}
+        if not columns:
+            return {}, []
         if self.metadata is None:
+            role, column = next(iter(columns.items()))
             raise ValueError(
-                f"owner={self.owner!r} is a column of a metadata file; name it under metadata."
+                f"{role}={column!r} is a column of a metadata file; name it under metadata."
             )
         import pandas as pd
 
         path = user_path(self.metadata, root)
         frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-        absent = [name for name in (self.file, self.owner) if name not in frame.columns]
+        absent = [name for name in (self.file, *columns.values()) if name not in frame.columns]
         if absent:
             raise ValueError(f"{path} has no columns {absent}; it has {list(frame.columns)}.")
         twice = frame[self.file][frame[self.file].duplicated()].tolist()
         if twice:
-            raise ValueError(f"{path} has two rows for {twice[0]!r}; an image has one owner.")
-        owners = dict(zip(frame[self.file], frame[self.owner], strict=True))
+            raise ValueError(f"{path} has two rows for {twice[0]!r}; an image has one row.")
         keys = [file.relative_to(root).as_posix() for file in files]
-        unknown = [key for key in keys if key not in owners]
+        known = {*frame[self.file]}
+        unknown = [key for key in keys if key not in known]
         if unknown:
             raise ValueError(
                 f"{path} has no row for {len(unknown)} of {len(keys)} images, the first is "
                 f"{unknown[0]!r}. Add them to column {self.file!r}."
             )
-        return owner_ids(np.array([owners[key] for key in keys])), [file_entry(path)]
+        found = frame.set_index(self.file).loc[keys]
+        return {name: found[name].to_numpy(str) for name in columns.values()}, [file_entry(path)]
 
 
 def read_image(path: Path, size: int, channels: int) -> np.ndarray:

@@ -7,6 +7,7 @@ import json
 import numpy as np
 
 from fedcore.data.dataset import Dataset, Split
+from fedcore.data.groups import groups_in, with_groups
 from fedcore.digests import canonical_json
 from fedcore.refs import Ref
 from fedcore.store import Store
@@ -18,6 +19,7 @@ def put_dataset(store: Store, dataset: Dataset) -> Ref:
     splits = {}
     for name, split in dataset.splits.items():
         arrays = {"inputs": split.inputs, "targets": split.targets}
+        arrays = with_groups(arrays, split.groups)
         ref = store.put_arrays(arrays, "split")
         owners = None if split.owners is None else [str(owner) for owner in split.owners]
         splits[name] = {"blob": vars(ref), "owners": owners}
@@ -38,7 +40,7 @@ def get_dataset(store: Store, ref: Ref) -> Dataset:
     for name, kept in value["splits"].items():
         arrays = store.get_arrays(Ref(**kept["blob"]))
         owners = None if kept["owners"] is None else np.array(kept["owners"])
-        splits[name] = Split(arrays["inputs"], arrays["targets"], owners)
+        splits[name] = Split(arrays["inputs"], arrays["targets"], owners, groups_in(arrays))
     return Dataset(
         value["name"],
         Task.from_json(value["task"]),

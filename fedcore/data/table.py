@@ -11,6 +11,7 @@ from fedcore.data.dataset import Dataset, Split
 from fedcore.data.encoding import Missing, TableEncoding, category_texts
 from fedcore.data.files import user_path
 from fedcore.data.frame import check_label, names_in, read_frame, split_names, targets_of
+from fedcore.data.groups import group_names
 from fedcore.data.own import (
     DataPath,
     Declared,
@@ -70,6 +71,11 @@ class Table(Settings, title="Own table"):
     owner: str | None = Field(
         default=None, description="Column of the owner of each row: the natural clients."
     )
+    group: str | None = Field(
+        default=None,
+        description="Column of the group of persons of each row, for privacy.groups; it may be an "
+        "input or the owner too.",
+    )
     split: str | None = Field(
         default=None, description="Column that says train, val or test; splits it lacks are drawn."
     )
@@ -100,7 +106,8 @@ class Table(Settings, title="Own table"):
           ValueError: a column is missing or holds something else than described.
         """
         path = user_path(self.path, folder)
-        columns = (*self.numeric, *self.categorical, *self._not_inputs())
+        columns = [*self.numeric, *self.categorical, *self._not_inputs()]
+        columns += [] if self.group is None else [self.group]
         frame, of_file = read_frame(path, dict.fromkeys(columns, self.missing_values))
         encoding = self._encoding(frame)
         complete = encoding.complete(frame)
@@ -119,7 +126,8 @@ class Table(Settings, title="Own table"):
             )
         targets, task = targets_of(frame, TaskKind(self.task), self.label, self.labels)
         owners = None if self.owner is None else owner_ids(names_in(frame, self.owner))
-        everything = Split(encoding.encode(frame), targets, owners)
+        groups = None if self.group is None else group_names(names_in(frame, self.group))
+        everything = Split(encoding.encode(frame), targets, owners, groups)
         names, where = split_names(frame, self.split, of_file)
         splits = by_split(everything, names, where=where)
         return Dataset(

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from fedcore.data.dataset import Dataset, Split
 from fedcore.data.files import user_path
 from fedcore.data.frame import check_label, names_in, read_frame, split_names, targets_of
+from fedcore.data.groups import group_names
 from fedcore.data.own import (
     DataPath,
     Declared,
@@ -58,6 +59,10 @@ class Text(Settings, title="Own texts"):
     owner: str | None = Field(
         default=None, description="Column of the owner of each text: the natural clients."
     )
+    group: str | None = Field(
+        default=None,
+        description="Column of the group of persons of each text, for privacy.groups.",
+    )
     split: str | None = Field(
         default=None,
         description="Column that says train, val or test; splits it lacks are drawn. A `datasets` "
@@ -88,11 +93,14 @@ class Text(Settings, title="Own texts"):
           ValueError: a column is missing or holds something else than described.
         """
         path = user_path(self.path, folder)
-        columns = {self.text: (), **dict.fromkeys(self._beside(), self.missing_values)}
+        beside = [*self._beside(), *([] if self.group is None else [self.group])]
+        columns = {self.text: (), **dict.fromkeys(beside, self.missing_values)}
         frame, of_file = read_frame(path, columns)
         targets, task = targets_of(frame, TaskKind(self.task), self.label, self.labels)
         owners = None if self.owner is None else owner_ids(names_in(frame, self.owner))
-        everything = Split(pack(_texts(frame, self.text), self.most_bytes), targets, owners)
+        groups = None if self.group is None else group_names(names_in(frame, self.group))
+        inputs = pack(_texts(frame, self.text), self.most_bytes)
+        everything = Split(inputs, targets, owners, groups)
         names, where = split_names(frame, self.split, of_file)
         splits = by_split(everything, names, where=where)
         train = splits.get("train")

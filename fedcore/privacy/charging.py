@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,14 +11,17 @@ from fedcore.jobs import ClientJob
 from fedcore.privacy.budget import Budget
 from fedcore.privacy.clip_and_noise import clipped, noised
 from fedcore.privacy.events import SampledGaussian
-from fedcore.privacy.ledger import Charge
+from fedcore.privacy.ledger import Charge, group_fingerprint
 from fedcore.privacy.owner import NoOwner, Owner, fixed_key
-from fedcore.privacy.private_job import event_of
+from fedcore.privacy.private_job import (
+    EVERY_RECORD,
+    events_of,
+    example_noise,
+    group_budgets,
+)
 from fedcore.privacy.secret_stream import SecretStream, derived_key
 from fedcore.tensors import Arrays
 from fedcore.training.private.example_noise import ExampleNoise
-
-_EXAMPLE = ("clip_norm", "noise_multiplier", "sampling_rate", "steps", "micro_batch")
 
 
 @dataclass(frozen=True)
@@ -38,8 +41,7 @@ class Charging:
     @property
     def noise(self) -> ExampleNoise | None:
         """Of the training itself, where records are hidden in it."""
-        how = self._how
-        return ExampleNoise(**{n: how[n] for n in _EXAMPLE}) if how["kind"] == "example" else None
+        return example_noise(self._how) if self._how["kind"] == "example" else None
 
     def protected(self, delta: Arrays) -> Arrays:
         """What may leave of a change of weights: clipped and noised where all data are hidden."""
@@ -54,9 +56,10 @@ class Charging:
     def require(self) -> None:
         """Asks before the work whether the data may tell so much; raises BudgetExceeded."""
         if self.owner is not None:
-            ledger, data = self.owner.ledger, _data(self.job, self.owner)
-            if ledger.charged(self.job.key, data) is None:
-                ledger.require(data, self._event, *_budgets(self.job, self.owner))
+            ledger = self.owner.ledger
+            for data, event, budgets in _bills(self.job, self.owner):
+                if ledger.charged(self.job.key, data) is None:
+                    ledger.require(data, event, *budgets)
 
     def charge(self, released: str) -> None:
         """Charges what is about to be released; it is on the disk when this returns.
@@ -69,17 +72,15 @@ class Charging:
           AlreadyReleased: this job released other bytes before.
         """
         if self.owner is not None:
-            charge = Charge(self.job.key, _data(self.job, self.owner), self._event, released)
-            self.owner.ledger.charge(charge, *_budgets(self.job, self.owner))
+            self.owner.ledger.charge_together(
+                (Charge(self.job.key, data, event, released), budgets)
+                for data, event, budgets in _bills(self.job, self.owner)
+            )
 
     @property
     def _how(self) -> Mapping[str, Any]:
         how: Mapping[str, Any] = self.job.settings["privacy"]
         return how
-
-    @property
-    def _event(self) -> SampledGaussian:
-        return event_of(self._how)
 
 
 def charging(job: ClientJob, owner: Owner | None) -> Charging | None:
@@ -101,13 +102,20 @@ def charging(job: ClientJob, owner: Owner | None) -> Charging | None:
     return Charging(job, owner.key("private job", job.key), owner)
 
 
-def _data(job: ClientJob, owner: Owner) -> str:
-    return owner.data or job.data.digest
+def _bills(
+    job: ClientJob, owner: Owner
+) -> Iterator[tuple[str, SampledGaussian, tuple[Budget, ...]]]:
+    """What a job costs: fingerprint of the data or of a group of persons in them, event, budgets.
 
-
-def _budgets(job: ClientJob, owner: Owner) -> tuple[Budget, ...]:
-    """The owner's own bound counts, and only where it has none that of the run."""
-    if owner.budget is not None:
-        return (owner.budget,)
-    given = job.data_budget
-    return () if given is None else (Budget(given["epsilon"], given["delta"]),)
+    The owner's own bound counts, and only where it has none that of the run. A group's budget
+    counts beside it.
+    """
+    private, data = job.settings["privacy"], owner.data or job.data.digest
+    given, of_groups = job.data_budget, group_budgets(private)
+    budgets = () if given is None else (Budget(given["epsilon"], given["delta"]),)
+    budgets = budgets if owner.budget is None else (owner.budget,)
+    for group, event in events_of(private).items():
+        if group == EVERY_RECORD:
+            yield data, event, budgets
+        else:
+            yield group_fingerprint(data, group), event, (*budgets, of_groups[group])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fedcore.privacy.group_settings import NoGroups
 from fedcore.privacy.settings import ClientLevel, ExampleLevel
 
 if TYPE_CHECKING:
@@ -14,6 +15,12 @@ def broken_promise(config: RunConfig) -> str | None:
     """Why these settings cannot keep ``privacy``, with the way out; None when they can."""
     privacy, training = config.privacy, config.training
     if isinstance(privacy, ExampleLevel):
+        if not isinstance(privacy.groups, NoGroups) and config.engine.kind == "sites":
+            return (
+                f"privacy.groups.kind={privacy.groups.kind!r} needs to know how many records of "
+                "each group a client holds, which sites do not tell. Set privacy.groups: {kind: "
+                "none}; what a site's records may tell is in its own policy (privacy_budget)."
+            )
         if training.class_weights != "none":
             return (
                 f"training.class_weights={training.class_weights!r} looks at the labels outside "
@@ -67,6 +74,12 @@ def uncovered(config: RunConfig) -> tuple[str, ...]:
         "Epsilon does not cover: the number of examples of each client, the data audit and "
         "settings that were tuned on this data."
     )
+    if getattr(privacy, "groups", NoGroups()).kind != "none":
+        said.append(
+            "Epsilon does not cover which group of persons a record is in, nor how many of a "
+            "client's are in each: rates or clip norms follow from that. A person with records in "
+            "two groups has told what both may tell."
+        )
     if config.preprocessing.standardise != "none":
         said.append(
             "Epsilon does not cover the means and variances of table columns "

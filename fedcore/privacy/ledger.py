@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedcore.privacy.accounting import Epsilon, spent
+from fedcore.privacy.accounting import Epsilon, over_disjoint, spent
 from fedcore.privacy.budget import Budget, Standing, require_affordable, standing
 from fedcore.privacy.events import Neighbours, SampledGaussian
 from fedcore.sites.audit_entry import MOST_TEXT, Entry, LogBroken
@@ -72,8 +72,22 @@ class Charge:
 
 
 def group_fingerprint(data: str, group: str) -> str:
-    """Fingerprint of one group of persons in the data, which has a budget of its own."""
+    """Fingerprint of one group of persons in the data, which has a budget of its own.
+
+    What is charged to all of the data counts for each group too. A charge to all of them is held
+    against what each group has told: its budget is that of the group that told most.
+    """
     return f"{data}/{group}"
+
+
+def shown_name(data: str) -> str:
+    """A fingerprint as it stands in tables and messages: a digest shortened, a group not.
+
+    >>> shown_name(group_fingerprint("0123456789abcdef", "over-60"))
+    '0123456789ab/over-60'
+    """
+    whole, slash, group = data.partition("/")
+    return whole[:12] + slash + group
 
 
 class Ledger:
@@ -171,9 +185,15 @@ class Ledger:
         *,
         run: str | None = None,
     ) -> Epsilon:
-        """What was spent of one fingerprint's privacy, by all runs or by one."""
-        events = [one.event for one in self.charges(data, run)]
-        return spent(events, delta, neighbours)
+        """What was spent of one fingerprint's privacy, by all runs or by one; where groups of
+        persons in the data were charged, of the group's that told most."""
+        charges = self.charges(run=run)
+        each = (_events(charges, part) for part in _parts(charges, data))
+        return over_disjoint(spent(events, delta, neighbours) for events in each)
+
+    def events(self, data: str) -> list[SampledGaussian]:
+        """All that was released about data, or about a group in them, oldest first."""
+        return _events(self.charges(), data)
 
     def standing(
         self,
@@ -184,7 +204,10 @@ class Ledger:
         run: str = "",
     ) -> Standing:
         """Where a budget stands; ``following`` as in :func:`fedcore.privacy.budget.standing`."""
-        return standing(_in_scope(self.charges(), data, budget, run), budget, following)
+        charges = _in_scope(self.charges(), budget, run)
+        each = (_events(charges, part) for part in _parts(charges, data))
+        found = (standing(events, budget, following) for events in each)
+        return max(found, key=lambda one: one.spent.value)
 
     def verify(self, head: str | None = None) -> Verified:
         """As :meth:`AuditLog.verify <fedcore.sites.audit_log.AuditLog.verify>`."""
@@ -241,14 +264,19 @@ def _parsed(entry: Entry, path: Path) -> Charge:
         ) from None
 
 
-def _in_scope(
-    charges: Iterable[Charge], data: str, budget: Budget, run: str
-) -> list[SampledGaussian]:
-    return [
-        one.event
-        for one in charges
-        if one.data == data and (budget.scope == "data" or one.run == run)
-    ]
+def _in_scope(charges: Iterable[Charge], budget: Budget, run: str) -> tuple[Charge, ...]:
+    return tuple(one for one in charges if budget.scope == "data" or one.run == run)
+
+
+def _parts(charges: Iterable[Charge], data: str) -> list[str]:
+    """Whose privacy is spent by what is charged to data: their groups', where there are any."""
+    groups = {one.data for one in charges if one.data.startswith(f"{data}/")}
+    return sorted(groups) or [data]
+
+
+def _events(charges: Iterable[Charge], part: str) -> list[SampledGaussian]:
+    """What was charged to data or to what they are a group of."""
+    return [one.event for one in charges if one.data == part or part.startswith(f"{one.data}/")]
 
 
 def _require(
@@ -260,5 +288,8 @@ def _require(
 ) -> None:
     charges = tuple(charges)
     for budget in budgets:
-        whose = f"data {data[:12]}" + (f" in run {run[:12]}" if budget.scope == "run" else "")
-        require_affordable(_in_scope(charges, data, budget, run), event, budget, whose=whose)
+        counted = _in_scope(charges, budget, run)
+        for part in _parts(counted, data):
+            whose = f"data {shown_name(part)}"
+            whose += f" in run {run[:12]}" if budget.scope == "run" else ""
+            require_affordable(_events(counted, part), event, budget, whose=whose)

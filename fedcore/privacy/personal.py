@@ -9,7 +9,7 @@ there is one sum, and each group's own event is charged to its own fingerprint.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from scipy.optimize import brentq
@@ -39,12 +39,12 @@ class PersonalClips:
     """One noise, and how much each group's records may count.
 
     Attributes:
-      noise_stddev: on each coordinate of the sum, the same for all.
+      noise_multiplier: for all, over the average norm bound, of four decimals.
       clip_norms: group -> norm bound of one of its records.
       noise_multipliers: group -> noise over that group's bound, what its event has.
     """
 
-    noise_stddev: float
+    noise_multiplier: float
     clip_norms: Mapping[str, float]
     noise_multipliers: Mapping[str, float]
 
@@ -55,27 +55,27 @@ def affordable_rate(
     noise_multiplier: float,
     steps: int,
     neighbours: Neighbours = "add_or_remove",
+    *,
+    near: float | None = None,
 ) -> float:
     """The largest sampling rate, of six decimals, that spends at most ``epsilon``; 0 if none.
 
-    Args: as of :func:`fedcore.privacy.calibration.calibrate`.
+    Args:
+      near: where to look first; close to the rate it saves most of the time.
+      epsilon, delta, noise_multiplier, steps, neighbours: as of
+        :func:`fedcore.privacy.calibration.calibrate`.
     """
 
     def cost(rate):
         return bound([SampledGaussian(rate, noise_multiplier, steps)], delta, neighbours)
 
-    if cost(1.0) <= epsilon:
-        return 1.0
-    least = 1 / _PER_UNIT
-    if cost(least) > epsilon:
-        return 0.0
-
     def excess(log_rate):
         return math.log(min(max(cost(math.exp(log_rate)) / epsilon, 1e-9), 1e9))
 
-    root = math.exp(brentq(excess, math.log(least), 0.0, xtol=1e-5))
-    units = max(1, math.floor(root * _PER_UNIT))
-    while cost(units / _PER_UNIT) > epsilon:
+    low = -math.log(_PER_UNIT)
+    root = _root(excess, low, 0.0, math.log(near) if near else None, xtol=1e-5)
+    units = max(1, math.floor(math.exp(root) * _PER_UNIT))
+    while units and cost(units / _PER_UNIT) > epsilon:
         units -= 1
     return units / _PER_UNIT
 
@@ -112,21 +112,27 @@ def personal_rates(
     noises = [calibrate(each, delta, sample_rate, steps, neighbours) for each in epsilons.values()]
     low, high = math.log(min(noises)), math.log(max(noises))
 
+    # At its own noise a group's rate is that of all, and it grows with the noise about as fast.
+    near = {group: (own, sample_rate) for group, own in zip(epsilons, noises, strict=True)}
+
     def rates(noise):
-        return {
-            group: affordable_rate(each, delta, noise, steps, neighbours)
-            for group, each in epsilons.items()
-        }
+        found = {}
+        for group, epsilon in epsilons.items():
+            at, rate = near[group]
+            guess = min(1.0, rate * noise / at)
+            found[group] = affordable_rate(epsilon, delta, noise, steps, neighbours, near=guess)
+            near[group] = (noise, found[group] or guess)
+        return found
 
     def excess(log_noise):
         found = rates(math.exp(log_noise))
-        return sum(sizes[group] * rate for group, rate in found.items()) / total - sample_rate
+        mean = sum(sizes[group] * rate for group, rate in found.items()) / total
+        return math.log(max(mean / sample_rate, 1e-9))
 
-    if high - low < 1 / PER_UNIT:
-        noise = max(noises)
-    else:
-        root = brentq(excess, low - 1e-3, high + 1e-3, xtol=1e-4)
-        noise = math.floor(math.exp(root) * PER_UNIT) / PER_UNIT
+    if low == high:  # nobody allows more than others
+        return PersonalRates(noises[0], dict.fromkeys(epsilons, sample_rate))
+    root = _root(excess, low, high, (low + high) / 2, xtol=1e-4)
+    noise = math.floor(math.exp(root) * PER_UNIT) / PER_UNIT
     return PersonalRates(noise, rates(noise))
 
 
@@ -150,9 +156,38 @@ def personal_clips(
         for group, each in epsilons.items()
     }
     total = sum(sizes.values())
-    stddev = clip_norm / sum(sizes[group] / total / noise for group, noise in noises.items())
-    clips = {group: stddev / noise for group, noise in noises.items()}
-    return PersonalClips(stddev, clips, noises)
+    average = total / sum(sizes[group] / noise for group, noise in noises.items())
+    together = round(average * PER_UNIT) / PER_UNIT
+    clips = {group: clip_norm * (together / noise) for group, noise in noises.items()}
+    return PersonalClips(together, clips, noises)
+
+
+def _root(
+    increasing: Callable[[float], float], low: float, high: float, guess: float | None, xtol: float
+) -> float:
+    """Where an increasing function is 0; the end nearer to that where it is 0 nowhere between.
+
+    By secants from the guess, the first of slope one, which is about what rates, noise and epsilon
+    have to one another in logarithms; where they do not arrive, or without a guess, by brackets.
+    """
+    if guess is not None:
+        before, step = guess, -increasing(guess)
+        value = -step
+        for _ in range(8):
+            here = min(max(before + step, low), high)
+            if abs(here - before) <= xtol:
+                return here
+            last, value = value, increasing(here)
+            slope = (value - last) / (here - before)
+            if slope <= 0:
+                break
+            before, step = here, -value / slope
+    if increasing(high) <= 0:
+        return high
+    if increasing(low) >= 0:
+        return low
+    root: float = brentq(increasing, low, high, xtol=xtol)
+    return root
 
 
 def _require_groups(epsilons: Mapping[str, float], sizes: Mapping[str, int]) -> None:

@@ -6,14 +6,25 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from fedcore.privacy.budget import Budget
 from fedcore.privacy.calibration import calibrate
 from fedcore.privacy.events import SampledGaussian
+from fedcore.privacy.group_settings import NoGroups
+from fedcore.privacy.group_terms import GroupTerms, mechanism
 from fedcore.privacy.settings import ExampleLevel, LocalLevel, PrivacySettings
+from fedcore.training.private.example_noise import ExampleNoise, GroupShare
 from fedcore.training.settings import TrainingSettings
+
+EVERY_RECORD = ""  # the group that all records are in where none have budgets of their own
+_EXAMPLE = ("clip_norm", "noise_multiplier", "sampling_rate", "steps", "micro_batch")
 
 
 def private_settings(
-    privacy: PrivacySettings, training: TrainingSettings, rounds: int, size: int
+    privacy: PrivacySettings,
+    training: TrainingSettings,
+    rounds: int,
+    size: int,
+    groups: Mapping[str, int] | None = None,
 ) -> dict[str, Any] | None:
     """The job's ``privacy``, as JSON; None where the client itself adds no noise.
 
@@ -24,20 +35,23 @@ def private_settings(
     Args:
       rounds: of the run.
       size: training records of the client.
+      groups: group of persons -> training records of the client, where the data have groups.
+
+    Raises:
+      ValueError: groups have budgets, and a record is in no group or one without a budget.
     """
     match privacy:
         case ExampleLevel():
-            batch = training.batch_size * getattr(training, "accumulation", 1)
+            batch, steps = expected_batch(training), steps_in_a_round(training, size)
             rate = min(1.0, batch / size)
-            steps = training.steps or (training.epochs or 1) * math.ceil(size / batch)
             return {
                 "kind": "example",
                 "clip_norm": privacy.clip_norm,
-                "noise_multiplier": _noise(privacy, rate, steps * rounds),
                 "sampling_rate": rate,
                 "steps": steps,
                 "micro_batch": privacy.micro_batch,
                 "secret": privacy.secret,
+                **_mechanism(privacy, rate, steps * rounds, groups or {}),
             }
         case LocalLevel():
             # Two data sets can give updates that are 2 clip_norm apart: half of the noise counts.
@@ -50,11 +64,59 @@ def private_settings(
     return None
 
 
-def event_of(private: Mapping[str, Any]) -> SampledGaussian:
-    """What the accountant counts of a job's private settings."""
+def expected_batch(training: TrainingSettings) -> int:
+    """Records that a step of a client's training expects."""
+    return training.batch_size * getattr(training, "accumulation", 1)
+
+
+def steps_in_a_round(training: TrainingSettings, size: int) -> int:
+    """Steps of a client with so many training records in a round."""
+    return training.steps or (training.epochs or 1) * math.ceil(size / expected_batch(training))
+
+
+def _mechanism(
+    privacy: ExampleLevel, rate: float, steps: int, sizes: Mapping[str, int]
+) -> dict[str, Any]:
+    """The noise and, where groups have budgets, how each takes part."""
+    if isinstance(privacy.groups, NoGroups):
+        return {"noise_multiplier": _noise(privacy, rate, steps)}
+    return mechanism(
+        privacy.groups,
+        sizes,
+        delta=privacy.delta,
+        clip_norm=privacy.clip_norm,
+        sample_rate=rate,
+        steps=steps,
+    ).to_json()
+
+
+def events_of(private: Mapping[str, Any]) -> dict[str, SampledGaussian]:
+    """What the accountant counts of a job's private settings: group of persons -> its event, or one
+    under ``""`` where all records are alike."""
     if private["kind"] == "local":
-        return SampledGaussian(1.0, private["noise_multiplier"] / 2, 1)
-    return SampledGaussian(private["sampling_rate"], private["noise_multiplier"], private["steps"])
+        return {EVERY_RECORD: SampledGaussian(1.0, private["noise_multiplier"] / 2, 1)}
+    steps = private["steps"]
+    if groups := private.get("groups"):
+        return {group: GroupTerms(**terms).event(steps) for group, terms in groups.items()}
+    rate, noise = private["sampling_rate"], private["noise_multiplier"]
+    return {EVERY_RECORD: SampledGaussian(rate, noise, steps)}
+
+
+def example_noise(private: Mapping[str, Any]) -> ExampleNoise:
+    """The mechanism in the training itself, of settings whose ``kind`` is example."""
+    groups = {
+        group: GroupShare(terms["sampling_rate"], terms["clip_norm"])
+        for group, terms in private.get("groups", {}).items()
+    }
+    return ExampleNoise(**{name: private[name] for name in _EXAMPLE}, groups=groups)
+
+
+def group_budgets(private: Mapping[str, Any]) -> dict[str, Budget]:
+    """Group of persons -> what its records may tell in all runs; empty where all are alike."""
+    return {
+        group: Budget(terms["epsilon"], terms["delta"])
+        for group, terms in private.get("groups", {}).items()
+    }
 
 
 def data_budget(privacy: PrivacySettings) -> dict[str, float] | None:

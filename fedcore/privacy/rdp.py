@@ -34,8 +34,19 @@ def renyi_epsilon(
       delta: above 0, below 1.
       is_added: Q against P instead of P against Q.
     """
-    total = sum(count * divergences(pair, is_added) for pair, count in pairs)
-    epsilons = total + np.log1p(-1 / ORDERS) - (math.log(delta) + np.log(ORDERS)) / (ORDERS - 1)
+    total = sum((count * divergences(pair, is_added) for pair, count in pairs), np.zeros(1))
+    return epsilon_of(total, delta)
+
+
+def epsilon_of(divergence: np.ndarray, delta: float) -> tuple[float, float]:
+    """The epsilon at ``delta`` of a mechanism, and the order it is found at.
+
+    Args:
+      divergence: at each of :data:`ORDERS`.
+    """
+    epsilons = (
+        divergence + np.log1p(-1 / ORDERS) - (math.log(delta) + np.log(ORDERS)) / (ORDERS - 1)
+    )
     best = int(np.argmin(epsilons))
     return max(0.0, float(epsilons[best])), float(ORDERS[best])
 

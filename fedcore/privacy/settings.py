@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from fedcore.form import Choice
+from fedcore.privacy.group_settings import GroupSettings, NoGroups, largest_budget
 from fedcore.settings import Settings
 
 Secret = Literal["owner", "fixed"]
@@ -26,7 +27,8 @@ class _Promise(Settings):
         gt=0,
         le=1000,
         description="What the whole run may tell, at most; the noise is computed from it (8 if "
-        "noise_multiplier is not set). More rounds then mean more noise in each.",
+        "noise_multiplier is not set; the largest of groups' where they have their own). More "
+        "rounds then mean more noise in each.",
     )
     noise_multiplier: float | None = Field(
         None,
@@ -50,7 +52,9 @@ class _Promise(Settings):
         told = isinstance(data, dict) and (
             data.get("epsilon") is not None or data.get("noise_multiplier") is not None
         )
-        return data if told or not isinstance(data, dict) else {**data, "epsilon": 8.0}
+        if told or not isinstance(data, dict):
+            return data
+        return {**data, "epsilon": largest_budget(data.get("groups")) or 8.0}
 
     @model_validator(mode="after")
     def _one_of_both(self) -> _Promise:
@@ -69,6 +73,11 @@ class ExampleLevel(_Promise, title="Each record"):
     clip_norm: float = Field(
         1.0, gt=0, description="Each record's gradient is scaled down to this L2 norm."
     )
+    groups: GroupSettings = Field(
+        NoGroups(),
+        description="Whether groups of persons have budgets of their own; the data must say each "
+        "record's group.",
+    )
     micro_batch: int = Field(
         256, ge=1, le=65536, description="Records whose gradients are in memory at once."
     )
@@ -78,6 +87,28 @@ class ExampleLevel(_Promise, title="Each record"):
         description="A client whose data would have told more than this epsilon, over all runs of "
         "this installation, refuses the round. Sites have their own in their policy.",
     )
+
+    @model_validator(mode="after")
+    def _groups_can_be_kept(self) -> ExampleLevel:
+        if isinstance(self.groups, NoGroups):
+            return self
+        kind, most = f"groups.kind={self.groups.kind!r}", largest_budget(self.groups)
+        if self.epsilon is None or most is None:
+            raise ValueError(
+                f"noise_multiplier={self.noise_multiplier} with {kind}: the noise follows from the "
+                "groups' epsilons. Remove noise_multiplier, or set groups: {kind: none}."
+            )
+        if most > self.epsilon:
+            raise ValueError(
+                f"groups may tell {most:g}, which is more than epsilon={self.epsilon:g} of the "
+                "whole run. Lower the group's, or raise epsilon or leave it out."
+            )
+        if self.data_budget is not None:
+            raise ValueError(
+                f"data_budget={self.data_budget:g} with {kind}: each group's epsilon is the budget "
+                "of its records over all runs already. Remove data_budget."
+            )
+        return self
 
 
 class LocalLevel(_Promise, title="Each update"):

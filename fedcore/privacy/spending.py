@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from fedcore.privacy.accounting import Epsilon, over_disjoint, spent
 from fedcore.privacy.budget import Budget, State, standing
 from fedcore.privacy.events import SampledGaussian
+from fedcore.privacy.ledger import group_fingerprint
 
 if TYPE_CHECKING:
     from fedcore.config import RunConfig
@@ -28,7 +30,8 @@ class Spending:
       promised: epsilon that the run is to stay within, or None.
       is_private: False: a fixed secret made the noise, and nothing is hidden.
       events: client id -> what was released, oldest first; one entry named ``""`` where clients
-        are hidden.
+        are hidden, and one ``client/group`` for each group of persons where they have budgets.
+      groups: group of persons -> what was promised to it; empty where all records are alike.
     """
 
     unit: str
@@ -36,10 +39,11 @@ class Spending:
     promised: float | None
     is_private: bool
     events: Mapping[str, tuple[SampledGaussian, ...]]
+    groups: Mapping[str, float] = field(default_factory=dict)
 
     @cached_property
     def spent(self) -> Mapping[str, Epsilon]:
-        """Client id -> epsilon."""
+        """Name of an entry of ``events`` -> epsilon."""
         return {client: spent(events, self.delta) for client, events in self.events.items()}
 
     @property
@@ -53,18 +57,36 @@ class Spending:
         more = ([*events, events[-1]] for events in self.events.values())
         return over_disjoint(spent(events, self.delta) for events in more)
 
-    def left(self, client: str) -> float | None:
-        """What remains of the promise for a client's records; None without a promise."""
-        if self.promised is None:
-            return None
-        return max(0.0, self.promised - self.spent[client].value)
+    def of_client(self, client: str) -> tuple[str, ...]:
+        """The client's entries of ``events``: itself, or each of its groups; none that has told
+        nothing."""
+        return tuple(name for name in self.events if name.partition("/")[0] == client)
 
-    def state(self, client: str) -> State:
+    def promised_to(self, name: str) -> float | None:
+        """What the run is to stay within for an entry of ``events``."""
+        return self.groups.get(name.partition("/")[2], self.promised)
+
+    def left(self, name: str) -> float | None:
+        """What remains of the promise for an entry of ``events``; None without a promise."""
+        promised = self.promised_to(name)
+        return None if promised is None else max(0.0, promised - self.spent[name].value)
+
+    def state(self, name: str) -> State:
         """As :class:`fedcore.privacy.budget.Standing` has it; ``ok`` without a promise."""
-        if self.promised is None:
+        promised = self.promised_to(name)
+        if promised is None:
             return "ok"
-        events = self.events[client]
-        return standing(events, Budget(self.promised, self.delta), events[-1]).state
+        events = self.events[name]
+        return standing(events, Budget(promised, self.delta), events[-1]).state
+
+    @property
+    def by_group(self) -> Mapping[str, Epsilon]:
+        """Group of persons -> epsilon of its records at the client where they told most."""
+        named = {group: [n for n in self.spent if n.endswith(f"/{group}")] for group in self.groups}
+        return {
+            group: over_disjoint(self.spent[name] for name in names)
+            for group, names in named.items()
+        }
 
     def __str__(self) -> str:
         overall = self.overall
@@ -72,6 +94,9 @@ class Spending:
             f"{overall.value:.3g} per {self.unit} (delta {self.delta:g}, add or remove; "
             f"RDP {overall.rdp:.3g}, PRV {overall.prv:.3g})"
         )
+        if self.groups:
+            each = (f"{g} {e.value:.3g} of {self.groups[g]:g}" for g, e in self.by_group.items())
+            text += "; of groups: " + ", ".join(each)
         return text if self.is_private else f"none (not private: fixed secret; would be {text})"
 
 
@@ -88,16 +113,23 @@ def spending(config: RunConfig, records: Sequence[Mapping[str, Any]]) -> Spendin
     if privacy.kind == "none":
         return None
     events: dict[str, list[SampledGaussian]] = {}
+    groups: dict[str, float] = {}
+    settings: Any = getattr(privacy, "groups", None)
     for record in records:
         for one in record["privacy"]:
-            event = {name: value for name, value in one.items() if name != "client"}
-            events.setdefault(one["client"], []).append(SampledGaussian.from_json(event))
+            event, name = dict(one), one["client"]
+            del event["client"]
+            if group := event.pop("group", ""):
+                name = group_fingerprint(name, group)
+                groups[group] = settings.budget_of(group)
+            events.setdefault(name, []).append(SampledGaussian.from_json(event))
     return Spending(
         UNITS[privacy.kind],
         privacy.delta,
         getattr(privacy, "data_budget", None) or privacy.epsilon,
         privacy.secret == "owner",
         {client: tuple(one) for client, one in sorted(events.items())},
+        dict(sorted(groups.items())),
     )
 
 
@@ -116,10 +148,14 @@ def warnings_about(config: RunConfig, records: Sequence[Mapping[str, Any]]) -> I
             and not (before and client in before.spent and before.state(client) == state)
         ]
         if turned:
-            most = max(now.spent[client].value for client in turned)
+
+            def share(name):
+                return now.spent[name].value / (now.promised_to(name) or math.inf)
+
+            most = max(turned, key=share)
             yield (
-                f"Privacy: {_named(turned)} {what}: epsilon {most:.3g} of {now.promised:g} (delta "
-                f"{now.delta:g})."
+                f"Privacy: {_named(turned)} {what}: epsilon {now.spent[most].value:.3g} of "
+                f"{now.promised_to(most):g} (delta {now.delta:g})."
             )
 
 

@@ -54,7 +54,8 @@ def round_table(
       record: JSON of a round: ``round``, ``outcomes`` (client -> ``status``, ``num_examples``,
         ``update``, ``reason``) and ``metrics`` (as in :mod:`fedcore.report.history`).
       split: whose scores to show; by default the validation split, else the first measured.
-      spent: what the run has told until this round; adds each client's epsilon.
+      spent: what the run has told until this round; adds the epsilon of each client, or of each
+        group of persons there.
     """
     metrics = record.get("metrics") or {}
     split = _shown_split(metrics, split)
@@ -110,9 +111,23 @@ def _power(value: float | None) -> str:
 
 
 def _spent(spent: Spending, client: str) -> list[Any]:
-    if client not in spent.spent:
+    names = spent.of_client(client)
+    if not names:
         return [0.0, spent.promised, "ok"]
-    return [spent.spent[client].value, spent.left(client), spent.state(client)]
+    states = [spent.state(name) for name in names]
+    return [
+        _by_group(names, [spent.spent[name].value for name in names]),
+        _by_group(names, [spent.left(name) for name in names]),
+        states[0] if len(set(states)) == 1 else _by_group(names, states),
+    ]
+
+
+def _by_group(names: Sequence[str], values: Sequence[Any]) -> Any:
+    """A client's one value, or that of each of its groups of persons by name."""
+    if names[0].partition("/")[2] == "":
+        return values[0]
+    pairs = zip(names, values, strict=True)
+    return ", ".join(f"{name.partition('/')[2]} {cell(value)}" for name, value in pairs)
 
 
 def _status(outcome: Mapping[str, Any]) -> str | None:

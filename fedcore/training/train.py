@@ -47,6 +47,7 @@ def train(
     private: ExampleNoise | None = None,
     key: bytes | None = None,
     parts: Collection[str] | None = None,
+    groups: np.ndarray | None = None,
 ) -> TrainResult:
     """Train ``model`` in place on one client's samples; the caller takes ``after - anchor``.
 
@@ -71,6 +72,7 @@ def train(
       key: 32 bytes of this job that only the client can compute; all that is random about private
         training comes from it, nothing from ``seed``.
       parts: of :data:`fedcore.models.parts.PARTS` that are trained; None: all that is trainable.
+      groups: (n,) str, the group of persons of each sample, where ``private`` tells them apart.
 
     Raises:
       ValueError: no samples, unequal lengths, values that are not finite, wrong shapes; see
@@ -85,7 +87,7 @@ def train(
             raise ValueError(
                 "private training needs the job's secret key; its noise must not be predictable."
             )
-        secret = private_steps(private, key, len(inputs))
+        secret = private_steps(private, key, len(inputs), groups)
         seed = secret.seed
     with (
         one_thread(),

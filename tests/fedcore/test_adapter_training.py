@@ -53,12 +53,6 @@ def written(count):
 TRAIN, TEST = written(60), written(30)
 
 
-class Texts(Dataset):
-    """Not scaled, as images are not."""
-
-    is_image = True
-
-
 def settings(folder, **changes):
     adapter = {"rank": 4, "layers": 2, "alpha": 8.0}
     given = {"name": str(folder), "max_tokens": 10, "base": "float32", "adapter": adapter}
@@ -83,7 +77,7 @@ def run(folder, tiny_bert, **changes):
         },
         changes,
     )
-    data = Texts("texts", TWO, {"train": TRAIN, "test": TEST}, TEXT)
+    data = Dataset("texts", TWO, {"train": TRAIN, "test": TEST}, TEXT)
     store = Store(folder / "store")
     partition = make_partition(data, config.partition, config.seed)
     plan = prepare(config, data, partition, store)
@@ -124,6 +118,20 @@ def test_every_rule_works_with_real_adapters(tiny_bert, tmp_path, rule) -> None:
         assert all(record.adapters["error"] < 1e-6 for record in records[1:])
 
 
+def test_head_rounds_need_a_head(tmp_path) -> None:
+    config = make_config(
+        {
+            "data": {"kind": "breast_cancer"},
+            "model": {"kind": "mlp"},
+            "training": {"kind": "loop", "head_rounds": 2},
+        }
+    )
+    data = config.data.load(None)
+    partition = make_partition(data, config.partition, 0)
+    with pytest.raises(ValueError, match=r"head_rounds=2 trains the head alone.*kind='mlp' has"):
+        prepare(config, data, partition, Store(tmp_path))
+
+
 def test_an_assignment_is_json_and_says_what_a_delta_has(tiny_bert, tmp_path) -> None:
     plan, store, _ = run(tmp_path, tiny_bert, **{"rounds.count": 1})
     params = store.get_arrays(plan.initial.params)
@@ -162,8 +170,9 @@ def test_gradients_of_single_texts_follow_from_the_layers(tiny_bert) -> None:
         return mean_loss(_Lesson(LoopSettings(), TWO), network, inputs, targets) * len(targets)
 
     assert choose_way(found.head, loss, states, targets) is sum_by_layers
-    ours = sum_by_layers(found.head, loss, 0.3)(states, targets)
-    alone = sum_one_by_one(found.head, loss, 0.3)(states, targets)
+    bounds = torch.full((9,), 0.3, dtype=torch.float64)
+    ours = sum_by_layers(found.head, loss)(states, targets, bounds)
+    alone = sum_one_by_one(found.head, loss)(states, targets, bounds)
     assert ours.keys() == alone.keys() and len(ours) == 10
     for parameter, value in alone.items():
         torch.testing.assert_close(ours[parameter], value, rtol=1e-3, atol=1e-5)

@@ -132,6 +132,10 @@ def _flat(network, sums):
     return torch.cat([sums[p].detach().flatten() for p in trained]).double()
 
 
+def _bounds(clip_norm, count=6):
+    return torch.full((count,), clip_norm, dtype=torch.float64)
+
+
 def _near(found, expected):
     return ((found - expected).norm() / expected.norm()).item()
 
@@ -151,7 +155,7 @@ def test_clipping_is_that_of_explicit_gradients(name, way) -> None:
     norms = gradients.norm(dim=1)
     assert norms.max() > 1.2 * norms.min()
     for clip_norm in (norms.median().item(), 0.1 * norms.min().item(), 1e6):
-        found = _flat(network, way(network, _loss, clip_norm)(inputs, targets))
+        found = _flat(network, way(network, _loss)(inputs, targets, _bounds(clip_norm)))
         assert _near(found, _clipped(gradients, clip_norm / (1 + MARGIN)).sum(0)) < 1e-9
         assert all(p.grad is None for p in network.parameters())
 
@@ -161,11 +165,11 @@ def test_one_example_more_changes_the_sum_by_the_clip_norm_at_most(name) -> None
     factory, shape = BY_LAYERS[name]
     network, (inputs, targets) = _made(factory), _data(shape)
     clip_norm = _per_example(network, inputs, targets).norm(dim=1).median().item()
-    clipped_sum = sum_by_layers(network, _loss, clip_norm)
-    whole = _flat(network, clipped_sum(inputs, targets))
+    clipped_sum = sum_by_layers(network, _loss)
+    whole = _flat(network, clipped_sum(inputs, targets, _bounds(clip_norm)))
     for left_out in range(len(inputs)):
         rest = [index for index in range(len(inputs)) if index != left_out]
-        fewer = _flat(network, clipped_sum(inputs[rest], targets[rest]))
+        fewer = _flat(network, clipped_sum(inputs[rest], targets[rest], _bounds(clip_norm, 5)))
         assert (whole - fewer).norm() <= clip_norm * (1 + 1e-5)
 
 
@@ -232,7 +236,7 @@ def test_what_layers_cannot_tell_is_found_and_done_otherwise(name) -> None:
     assert way is (sum_one_by_one if "values" in name else sum_by_vmap)
     gradients = _each_alone(network, inputs, targets)
     clip_norm = gradients.norm(dim=1).median().item()
-    found = _flat(network, way(network, _loss, clip_norm)(inputs, targets))
+    found = _flat(network, way(network, _loss)(inputs, targets, _bounds(clip_norm)))
     assert _near(found, _clipped(gradients, clip_norm).sum(0)) < 3e-5
 
 
@@ -240,12 +244,12 @@ def test_tied_and_unknown_layers_are_not_told_by_layers() -> None:
     tied = nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 3))
     tied[1].weight = tied[0].weight
     with pytest.raises(NotByLayers, match="shares a parameter"):
-        sum_by_layers(tied, _loss, 1.0)
+        sum_by_layers(tied, _loss)
     mixed = Called(lambda m, x: m.head(x + m.shift), shift=nn.Parameter(torch.ones(6)))
     with pytest.raises(NotByLayers, match="Called has no rule"):
-        sum_by_layers(mixed, _loss, 1.0)
+        sum_by_layers(mixed, _loss)
     with pytest.raises(NotByLayers, match="Sequential is no linear layer after fixed ones"):
-        sum_of_head(_made(BY_LAYERS["perceptron"][0]), _loss, 1.0)
+        sum_of_head(_made(BY_LAYERS["perceptron"][0]), _loss)
 
 
 class Scale(nn.Module):
@@ -278,7 +282,7 @@ def test_other_layers_are_told_by_opacus_and_by_torch(layer) -> None:
     assert choose_way(network, _loss, torch.zeros(1, 2, 6), targets) is sum_by_layers
     gradients = _per_example(network, inputs, targets)
     clip_norm = gradients.norm(dim=1).median().item()
-    found = _flat(network, sum_by_layers(network, _loss, clip_norm)(inputs, targets))
+    found = _flat(network, sum_by_layers(network, _loss)(inputs, targets, _bounds(clip_norm)))
     assert _near(found, _clipped(gradients, clip_norm).sum(0)) < 3e-5
 
 
@@ -293,7 +297,7 @@ def test_opacus_clips_to_the_same_sums(name) -> None:
     _loss(sampled, inputs, targets).backward()
     gradients = torch.cat([p.grad_sample.flatten(1) for p in sampled.parameters()], 1).double()
     clip_norm = gradients.norm(dim=1).median().item()
-    found = _flat(network, sum_by_layers(network, _loss, clip_norm)(inputs, targets))
+    found = _flat(network, sum_by_layers(network, _loss)(inputs, targets, _bounds(clip_norm)))
     assert _near(found, _clipped(gradients, clip_norm).sum(0)) < 3e-5
 
 
@@ -307,7 +311,7 @@ def test_a_norm_that_cancels_is_the_true_one() -> None:
     def loss(module, batch, _):
         return (module(batch) * sign * 10).sum()
 
-    (gradient,) = sum_by_layers(network, loss, 1e-3)(inputs, torch.zeros(1)).values()
+    (gradient,) = sum_by_layers(network, loss)(inputs, torch.zeros(1), _bounds(1e-3, 1)).values()
     assert gradient.double().norm() == pytest.approx(1e-3, rel=0.02)
 
 
@@ -318,15 +322,15 @@ def test_an_example_that_is_not_finite_counts_as_zero(bad) -> None:
     broken[2] = bad
     rest = [0, 1, 3, 4, 5]
     for way in (sum_by_layers, sum_by_vmap, sum_one_by_one):
-        clipped_sum = way(network, _loss, 0.5)
-        found = _flat(network, clipped_sum(broken, targets))
-        expected = _flat(network, clipped_sum(inputs[rest], targets[rest]))
+        clipped_sum = way(network, _loss)
+        found = _flat(network, clipped_sum(broken, targets, _bounds(0.5)))
+        expected = _flat(network, clipped_sum(inputs[rest], targets[rest], _bounds(0.5, 5)))
         if bad == 1e30:  # tanh saturates: a gradient of the last layer, within its bound
             assert (found - expected).norm() <= 0.5 * (1 + 1e-5)
         else:
             torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-7)
         if bad != 1e30:
-            alone = clipped_sum(broken[2:3], targets[2:3])
+            alone = clipped_sum(broken[2:3], targets[2:3], _bounds(0.5, 1))
             assert all(not value.any() for value in alone.values())
 
 

@@ -14,7 +14,7 @@ N, STEPS, RATE = 200, 1000, 0.1
 
 def _drawn(name="test", rate=RATE):
     stream = SecretStream(derived_key(bytes(32), name))
-    batches = poisson_batches(stream, num_examples=N, sampling_rate=rate, steps=STEPS)
+    batches = poisson_batches(stream, sampling_rates=np.full(N, rate), steps=STEPS)
     taken = np.zeros((STEPS, N), bool)
     for step, batch in enumerate(batches):
         taken[step, batch.numpy()] = True

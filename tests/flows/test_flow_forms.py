@@ -6,7 +6,7 @@ import pytest
 from prefect.utilities.callables import parameter_schema
 from prefect.utilities.schema_tools.validation import is_valid_schema, validate
 
-from deployments.registration import parameters_for
+from deployments.registration import declared, flow_of, parameters_for, parameters_of
 from deployments.steps import PROJECT
 from fedcore.config import load_config
 from fedcore.form import choose
@@ -32,6 +32,13 @@ def schema(schemas, request):
 def of_file(schemas, file):
     """The schema of a configuration's flow, and its values."""
     return schemas[file.parent.name], parameters_for(load_config(file))
+
+
+@pytest.fixture(scope="module")
+def trade_off_schema():
+    from flows.trade_off import trade_off
+
+    return parameter_schema(trade_off).model_dump_for_openapi()
 
 
 def alternatives(schema, field):
@@ -142,3 +149,30 @@ def test_the_form_of_statistics_says_what_each_field_is():
     assert silent == [] and validate({}, schema) == []
     (error,) = validate({"statistics": {"bins": 64}}, schema)
     assert list(error.path) == ["statistics", "bins"]
+
+
+def test_the_form_of_a_trade_off_says_what_each_field_is(trade_off_schema):
+    is_valid_schema(trade_off_schema)
+    assert '"oneOf"' not in json.dumps(trade_off_schema)
+    silent = [
+        place
+        for place, field in leaves(trade_off_schema)
+        if not (field.get("title") and field.get("description")) and "$ref" not in field
+    ]
+    assert silent == []
+    (error,) = validate({"grid": {"epsilons": [1, -2]}}, trade_off_schema)
+    assert list(error.path) == ["grid", "epsilons", 1]
+    assert validate({"grid": {"reference": {"kind": "none"}}}, trade_off_schema) == []
+
+
+def test_the_server_accepts_the_shipped_trade_offs(trade_off_schema):
+    shipped = [one for one in declared() if flow_of(one) == "trade-off" and "build" in one]
+    assert len(shipped) == 2
+    for entry in shipped:
+        values = parameters_of(entry)
+        assert values["grid"]["reference"]["changes"] == {"training.steps": 20}
+        assert validate(values, trade_off_schema) == []
+
+
+def test_a_reference_that_is_clicked_stays_chosen(trade_off_schema):
+    test_a_kind_that_is_clicked_stays_chosen(trade_off_schema)

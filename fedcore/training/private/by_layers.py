@@ -22,7 +22,7 @@ class NotByLayers(ValueError):
     """This network's layers do not tell its examples' gradients."""
 
 
-def sum_of_head(network: nn.Module, loss: Loss, clip_norm: float) -> ClippedSum:
+def sum_of_head(network: nn.Module, loss: Loss) -> ClippedSum:
     """As :func:`sum_by_layers`, of a linear layer after what has nothing to train.
 
     The loss alone is differentiated, by the logits.
@@ -52,16 +52,15 @@ def sum_of_head(network: nn.Module, loss: Loss, clip_norm: float) -> ClippedSum:
         with torch.no_grad():
             return [call.part(outer, len(inputs))]
 
-    return sum_of_parts(parts, clip_norm)
+    return sum_of_parts(parts)
 
 
-def sum_by_layers(network: nn.Module, loss: Loss, clip_norm: float) -> ClippedSum:
+def sum_by_layers(network: nn.Module, loss: Loss) -> ClippedSum:
     """As :func:`fedcore.training.private.clipped_sum.sum_of_parts`.
 
     Args:
       network: treats its examples independently.
       loss: of a batch, a sum over its examples.
-      clip_norm: L2 bound over all trainable parameters together.
 
     Raises:
       NotByLayers: a trainable parameter is in a layer without a rule or used twice.
@@ -81,7 +80,7 @@ def sum_by_layers(network: nn.Module, loss: Loss, clip_norm: float) -> ClippedSu
                 if gradient is not None
             ]
 
-    return sum_of_parts(parts, clip_norm)
+    return sum_of_parts(parts)
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,10 @@ from fedcore.training.private.layers import Part, Sums
 Network = Callable[[torch.Tensor], torch.Tensor]
 Loss = Callable[[Network, torch.Tensor, torch.Tensor], torch.Tensor]
 
-# (inputs (b, ...), targets (b, ...)) -> the sum of their clipped gradients.
-ClippedSum = Callable[[torch.Tensor, torch.Tensor], Sums]
+# (inputs (b, ...), targets (b, ...), clip norms (b,)) -> the sum of their clipped gradients.
+ClippedSum = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], Sums]
 
-Way = Callable[[nn.Module, Loss, float], ClippedSum]
+Way = Callable[[nn.Module, Loss], ClippedSum]
 
 # Numbers in the gradients that are made at a time (256 MB in float32).
 KEPT = 2**26
@@ -33,34 +33,37 @@ MARGIN = 1e-5
 
 
 def sum_of_parts(
-    parts_of: Callable[[torch.Tensor, torch.Tensor], Sequence[Part]], clip_norm: float
+    parts_of: Callable[[torch.Tensor, torch.Tensor], Sequence[Part]],
 ) -> ClippedSum:
     """A batch to the sum over its examples of ``gradient * min(1, clip_norm / norm)``.
+
+    Norms are over all trainable parameters together; each example has a clip norm of its own.
 
     An example whose gradient is not finite counts as zero: to stop here would tell that there is
     one. A parameter that the network did not use is not in the result.
 
     Args:
       parts_of: a batch to its layers' parts.
-      clip_norm: L2 bound over all trainable parameters together.
     """
 
-    def clipped_sum(inputs, targets):
+    def clipped_sum(inputs, targets, clip_norms):
         parts = parts_of(inputs, targets)
         if not parts:
             return {}
         with torch.no_grad():
             norms = sum((part.squares for part in parts[1:]), parts[0].squares).sqrt()
             if math.isfinite(norms.max().item()):
-                factors = clip_factors(norms, clip_norm)
+                factors = clip_factors(norms, clip_norms)
                 return {p: value for part in parts for p, value in part.weighted(factors).items()}
             kept = norms.isfinite()
-        return clipped_sum(inputs[kept], targets[kept]) if kept.any() else {}
+        if not kept.any():
+            return {}
+        return clipped_sum(inputs[kept], targets[kept], clip_norms[kept.cpu()])
 
     return clipped_sum
 
 
-def sum_by_vmap(network: nn.Module, loss: Loss, clip_norm: float) -> ClippedSum:
+def sum_by_vmap(network: nn.Module, loss: Loss) -> ClippedSum:
     """As :func:`sum_of_parts`, for any network that ``torch.func.vmap`` can run."""
     named = {name: p for name, p in network.named_parameters() if p.requires_grad}
     at_once = max(1, KEPT // sum(parameter.numel() for parameter in named.values()))
@@ -71,7 +74,7 @@ def sum_by_vmap(network: nn.Module, loss: Loss, clip_norm: float) -> ClippedSum:
 
         return loss(called, one[None], target[None])
 
-    def clipped_sum(inputs, targets):
+    def clipped_sum(inputs, targets, clip_norms):
         detached = {name: parameter.detach() for name, parameter in named.items()}
         sums: Sums = {}
         with warnings.catch_warnings():
@@ -85,7 +88,7 @@ def sum_by_vmap(network: nn.Module, loss: Loss, clip_norm: float) -> ClippedSum:
                 norms = squares.sum(0).sqrt()
                 is_finite = norms.isfinite()
                 kept = slice(None) if is_finite.all() else is_finite  # no copy of everything
-                factors = clip_factors(norms[kept], clip_norm)
+                factors = clip_factors(norms, clip_norms[some])[kept]
                 for name, parameter in named.items():
                     clipped = (factors @ each[name][kept].flatten(1)).view(parameter.shape)
                     sums[parameter] = sums.get(parameter, 0) + clipped
@@ -94,11 +97,11 @@ def sum_by_vmap(network: nn.Module, loss: Loss, clip_norm: float) -> ClippedSum:
     return clipped_sum
 
 
-def sum_one_by_one(network: nn.Module, loss: Loss, clip_norm: float) -> ClippedSum:
+def sum_one_by_one(network: nn.Module, loss: Loss) -> ClippedSum:
     """As :func:`sum_of_parts`, for any network at all: each example alone."""
     parameters = [p for p in network.parameters() if p.requires_grad]
 
-    def clipped_sum(inputs, targets):
+    def clipped_sum(inputs, targets, clip_norms):
         sums: Sums = {}
         for one in torch.arange(len(inputs)).split(1):
             gradients = torch.autograd.grad(
@@ -107,7 +110,7 @@ def sum_one_by_one(network: nn.Module, loss: Loss, clip_norm: float) -> ClippedS
             used = {p: g for p, g in zip(parameters, gradients, strict=True) if g is not None}
             norm = torch.stack([g.square().sum() for g in used.values()]).sum().sqrt()
             if norm.isfinite():
-                factor = clip_factors(norm, clip_norm)
+                factor = clip_factors(norm, clip_norms[one[0]])
                 for parameter, gradient in used.items():
                     sums[parameter] = sums.get(parameter, 0) + gradient * factor
         return sums
@@ -115,10 +118,15 @@ def sum_one_by_one(network: nn.Module, loss: Loss, clip_norm: float) -> ClippedS
     return clipped_sum
 
 
-def clip_factors(norms: torch.Tensor, clip_norm: float) -> torch.Tensor:
-    """``min(1, clip_norm / norm)``, less by what the norm's rounding may hide.
+def clip_factors(norms: torch.Tensor, clip_norms: torch.Tensor) -> torch.Tensor:
+    """``min(1, clip_norm / norm)`` of each, less by what the norm's rounding may hide.
 
-    >>> clip_factors(torch.tensor([0.0, 1.0, 4.0]), 2.0)
+    Args:
+      norms: of any shape and dtype, which the factors have too.
+      clip_norms: float64 on the CPU, of that shape.
+
+    >>> clip_factors(torch.tensor([0.0, 1.0, 4.0]), torch.full((3,), 2.0, dtype=torch.float64))
     tensor([1.0000, 1.0000, 0.5000])
     """
-    return (clip_norm / (1 + MARGIN) / norms).clamp(max=1.0)
+    bounds = (clip_norms / (1 + MARGIN)).to(norms.dtype).to(norms.device)
+    return (norms.reciprocal() * bounds).clamp(max=1.0)

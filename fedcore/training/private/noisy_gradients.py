@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from fedcore.models.state import trainable_parameters
@@ -27,6 +28,7 @@ class PrivateSteps:
     Attributes:
       example_noise: the mechanism.
       batches: Poisson batches, one per step.
+      clip_norms: (n,) float64, the bound of each example's gradient.
       noise: drawn from in the order of steps, then of the parameters' names.
       seed: for what else is random, augmentation and dropout: known to others, it would tie an
         example's to who else is in its batch.
@@ -34,16 +36,24 @@ class PrivateSteps:
 
     example_noise: ExampleNoise
     batches: tuple[torch.Tensor, ...]
+    clip_norms: torch.Tensor
     noise: SecretStream
     seed: int
 
 
-def private_steps(example_noise: ExampleNoise, key: bytes, num_examples: int) -> PrivateSteps:
+def private_steps(
+    example_noise: ExampleNoise, key: bytes, num_examples: int, groups: np.ndarray | None = None
+) -> PrivateSteps:
     """Everything random about a private training, from 32 bytes that only the client knows.
 
     Args:
       key: of this job alone: derived from the client's secret and the job's key.
+      groups: (n,) str, the group of persons of each example, or None.
+
+    Raises:
+      ValueError: as :meth:`ExampleNoise.shares`.
     """
+    rates, clip_norms = example_noise.shares(num_examples, groups)
 
     def stream(purpose):
         return SecretStream(derived_key(key, f"dp-sgd {purpose}"))
@@ -52,10 +62,10 @@ def private_steps(example_noise: ExampleNoise, key: bytes, num_examples: int) ->
         example_noise=example_noise,
         batches=poisson_batches(
             stream("batches"),
-            num_examples=num_examples,
-            sampling_rate=example_noise.sampling_rate,
+            sampling_rates=rates,
             steps=example_noise.steps,
         ),
+        clip_norms=torch.from_numpy(clip_norms),
         noise=stream("noise"),
         seed=int.from_bytes(stream("augmentation and dropout").bytes(32), "big"),
     )
@@ -79,7 +89,7 @@ def noisy_gradients(lesson: Lesson) -> Callable[[torch.Tensor], dict[str, torch.
     parameters = trainable_parameters(lesson.model)
     shapes = {name: parameter.shape for name, parameter in parameters.items()}
     sizes = [shape.numel() for shape in shapes.values()]
-    clipped_sum = _clipped_sum(lesson, noise.clip_norm)
+    clipped_sum = _clipped_sum(lesson, private.clip_norms)
     expected = noise.sampling_rate * len(lesson.samples)
     rows = _rows(private.noise, sum(sizes), noise.clip_norm * noise.noise_multiplier / expected)
 
@@ -99,17 +109,17 @@ def noisy_gradients(lesson: Lesson) -> Callable[[torch.Tensor], dict[str, torch.
     return gradients
 
 
-def _clipped_sum(lesson: Lesson, clip_norm: float) -> Callable[[torch.Tensor], Sums]:
+def _clipped_sum(lesson: Lesson, clip_norms: torch.Tensor) -> Callable[[torch.Tensor], Sums]:
     def loss(network, inputs, targets):
         return mean_loss(lesson, network, inputs, targets) * len(targets)
 
     example = lesson.samples.batch(torch.tensor([0]))
     way = choose_way(lesson.network, loss, example, lesson.targets)
-    of_batch = way(lesson.network, loss, clip_norm)
+    of_batch = way(lesson.network, loss)
 
     def clipped_sum(indices):
         inputs = lesson.augment(lesson.samples.batch(indices).to(lesson.device))
-        return of_batch(inputs, lesson.targets[indices].to(lesson.device))
+        return of_batch(inputs, lesson.targets[indices].to(lesson.device), clip_norms[indices])
 
     return clipped_sum
 

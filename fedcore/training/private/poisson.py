@@ -13,25 +13,23 @@ if TYPE_CHECKING:
 
 
 def poisson_batches(
-    stream: SecretStream, *, num_examples: int, sampling_rate: float, steps: int
+    stream: SecretStream, *, sampling_rates: np.ndarray, steps: int
 ) -> tuple[torch.Tensor, ...]:
     """For each step the indices, ascending, whose coin fell; none, one or all of them.
 
     Args:
-      stream: only its owner can compute it; takes ``num_examples`` draws for each step.
-      num_examples: of the client.
-      sampling_rate: probability of each coin.
+      stream: only its owner can compute it; takes n draws for each step.
+      sampling_rates: (n,) probability of each example's coin.
       steps: number of batches.
 
-    >>> batches = poisson_batches(
-    ...     SecretStream(bytes(32)), num_examples=5, sampling_rate=0.3, steps=4
-    ... )
+    >>> rates = np.full(5, 0.3)
+    >>> batches = poisson_batches(SecretStream(bytes(32)), sampling_rates=rates, steps=4)
     >>> [batch.tolist() for batch in batches]
     [[1, 2], [0, 1, 4], [2, 4], []]
     """
     import torch
 
     return tuple(
-        torch.from_numpy(np.flatnonzero(stream.uniform(num_examples) < sampling_rate))
+        torch.from_numpy(np.flatnonzero(stream.uniform(len(sampling_rates)) < sampling_rates))
         for _ in range(steps)
     )

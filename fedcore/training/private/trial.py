@@ -86,17 +86,21 @@ def _is_right(
     """Whether it works in training mode and, without dropout, agrees with each example alone."""
     modes = {module: module.training for module in network.modules()}
     try:
-        way(network, loss, 1.0)(inputs, labels)
+        way(network, loss)(inputs, labels, _bounds(1.0))
         network.eval()
         return all(
-            _agree(*(w(network, loss, clip_norm)(inputs, labels) for w in (way, sum_one_by_one)))
-            for clip_norm in (1e-3, 1e30)
+            _agree(*(w(network, loss)(inputs, labels, bounds) for w in (way, sum_one_by_one)))
+            for bounds in map(_bounds, (1e-3, 1e30))
         )
     except (NotByLayers, RuntimeError):  # vmap's: control that depends on values, and the like
         return False
     finally:
         for module, mode in modes.items():
             module.training = mode
+
+
+def _bounds(clip_norm: float) -> torch.Tensor:
+    return torch.full((_EXAMPLES,), clip_norm, dtype=torch.float64)
 
 
 def _agree(found: Sums, expected: Sums) -> bool:

@@ -105,6 +105,25 @@ def test_groups_pay_together_or_not_at_all(ledger):
     assert ledger.spent(strict, 1e-5).value < 0.5 < ledger.spent(lax, 1e-5).value
 
 
+def test_what_is_charged_to_all_of_the_data_counts_for_each_group(ledger):
+    strict, lax = (group_fingerprint("records", group) for group in ("strict", "lax"))
+    less = SampledGaussian(0.1, 10.0, 10)
+    ledger.charge(charge("whole", "records", less))
+    ledger.charge(charge("a", strict, less))
+    ledger.charge(charge("a", lax))
+    assert ledger.events(strict) == [less, less] and ledger.events(lax) == [less, STEP]
+    most = BUDGET.of([less, STEP])
+    assert ledger.spent("records", 1e-5) == most == ledger.spent(lax, 1e-5)
+    assert ledger.standing("records", BUDGET, STEP).spent == most
+    assert ledger.standing(strict, BUDGET).spent == BUDGET.of([less, less])
+    # another data set whose name begins alike has told nothing
+    assert not ledger.events("record") and not ledger.events("records2/lax")
+    tight = Budget(most.value * 1.0001, 1e-5)
+    with pytest.raises(BudgetExceeded, match="data records/lax: epsilon would be"):
+        ledger.charge(charge("whole again", "records", less), tight)
+    ledger.charge(charge("b", strict, less), tight)
+
+
 def test_a_state_warns_before_the_last_affordable_step():
     allowed = affordable_events((), STEP, BUDGET)
     assert allowed >= 3
