@@ -16,7 +16,7 @@ from fedcore.preflight import Preflight
 from fedcore.privacy.budget import Budget
 from fedcore.privacy.spending import spending
 from fedcore.refs import Ref
-from fedcore.report.privacy import course, course_table, plot_budgets
+from fedcore.report.privacy import course, course_of_run, course_table, plot_budgets
 from fedcore.report.tables import image, markdown_table, round_table
 from fedcore.report.words import size
 from fedcore.sites.audit_entry import LogBroken
@@ -107,12 +107,15 @@ def show_round(plan: RunPlan, chain: Chain, record: RoundRecord) -> None:
 
 def show_privacy(plan: RunPlan, chain: Chain) -> None:
     """What a private run has told, by client and round: a table and a picture; else nothing."""
-    spent = spending(plan.config, [one.to_json() for one in chain.records()])
+    records = [one.to_json() for one in chain.records()]
+    spent = spending(plan.config, records)
     if spent is None or spent.promised is None or not spent.spent:
         return
     budget = Budget(spent.promised, spent.delta)
-    names = {client: client or "all clients together" for client in spent.events}
-    courses = {names[client]: course(events, budget) for client, events in spent.events.items()}
+    if plan.config.privacy.kind == "client":
+        courses = {"all clients together": course_of_run(plan.config, records)}
+    else:
+        courses = {client: course(events, budget) for client, events in spent.events.items()}
     budgets = dict.fromkeys(courses, budget)
     picture = plot_budgets(courses, budgets, title="Privacy spent by round")
     parts = [f"Epsilon {spent}.", image("Privacy spent by round", picture)]

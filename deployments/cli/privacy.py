@@ -34,6 +34,7 @@ def privacy(
     Example: `fedloom privacy /srv/north --epsilon 10 --json ledger.json`
     """
     from fedcore.privacy.budget import Budget
+    from fedcore.privacy.disjoint import costliest
     from fedcore.privacy.ledger import Ledger
     from fedcore.report.privacy import budget_table, course, plot_budgets
     from fedcore.sites.audit_entry import LogBroken
@@ -48,12 +49,22 @@ def privacy(
         events = {}
         for one in ledger.charges():
             events.setdefault(one.data, []).append(one.event)
-        names = {data: data[:12] for data in events}
-        standings = {names[d]: ledger.standing(d, budget, each[-1]) for d, each in events.items()}
+        names = {data: _short(data) for data in events}
+        standings = {
+            names[data]: ledger.standing(data, budget, costliest(each))
+            for data, each in events.items()
+        }
         out.print(budget_table(standings), markup=False, highlight=False)
-        out.print(f"{len(ledger.charges())} releases; head {head}", soft_wrap=True)
+        releases = len({one.key for one in ledger.charges()})
+        out.print(f"{releases} releases; head {head}", soft_wrap=True)
         if export is not None:
             export.write_text(json.dumps(ledger.to_json(delta), indent=1) + "\n")
         if picture is not None:
             courses = {names[data]: course(each, budget) for data, each in events.items()}
             picture.write_bytes(plot_budgets(courses, dict.fromkeys(courses, budget)))
+
+
+def _short(data: str) -> str:
+    """A fingerprint, shortened; the group that it is of stays."""
+    whole, slash, group = data.partition("/")
+    return f"{whole[:12]}{slash}{group}"

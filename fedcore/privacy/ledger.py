@@ -17,6 +17,7 @@ from typing import Any
 
 from fedcore.privacy.accounting import Epsilon, spent
 from fedcore.privacy.budget import Budget, Standing, require_affordable, standing
+from fedcore.privacy.disjoint import events_about
 from fedcore.privacy.events import Neighbours, SampledGaussian
 from fedcore.sites.audit_entry import MOST_TEXT, Entry, LogBroken
 from fedcore.sites.audit_log import START, AuditLog, Verified, Writer
@@ -171,9 +172,12 @@ class Ledger:
         *,
         run: str | None = None,
     ) -> Epsilon:
-        """What was spent of one fingerprint's privacy, by all runs or by one."""
-        events = [one.event for one in self.charges(data, run)]
-        return spent(events, delta, neighbours)
+        """What was spent of one fingerprint's privacy, by all runs or by one.
+
+        Groups of clients that were charged in turn count with the data they are of
+        (:func:`fedcore.privacy.disjoint.events_about`).
+        """
+        return spent(_events(self.charges(run=run), data), delta, neighbours)
 
     def standing(
         self,
@@ -243,12 +247,15 @@ def _parsed(entry: Entry, path: Path) -> Charge:
 
 def _in_scope(
     charges: Iterable[Charge], data: str, budget: Budget, run: str
-) -> list[SampledGaussian]:
-    return [
-        one.event
-        for one in charges
-        if one.data == data and (budget.scope == "data" or one.run == run)
-    ]
+) -> tuple[SampledGaussian, ...]:
+    return _events((one for one in charges if budget.scope == "data" or one.run == run), data)
+
+
+def _events(charges: Iterable[Charge], data: str) -> tuple[SampledGaussian, ...]:
+    found: dict[str, list[SampledGaussian]] = {}
+    for one in charges:
+        found.setdefault(one.data, []).append(one.event)
+    return events_about(data, found)
 
 
 def _require(
