@@ -4,11 +4,12 @@ With C lower triangular, one row and column for each round, the releases are ``X
 standard normal Z: invertibly, ``C X + Z``. A model after t rounds is the sum of t releases, and the
 noise in it is row t of ``A C^-1`` times Z, A being lower triangular ones. C is Toeplitz with b
 diagonals, those of the square root of A (Fichtenberger, Henzinger and Upadhyay, Constant Matters,
-ICML 2023, theorem 1), cut off and scaled to columns of norm 1: the banded square root of Kalinin
-and Lampert, Banded Square Root Matrix Factorization, NeurIPS 2024, section 3. It is of closed form
-and does not depend on the number of rounds, so that a run can be extended; for up to ten times as
-many rounds as bands its error is within 4 % of the best Toeplitz matrix of that band
-(Choquette-Choo et al., (Amplified) Banded Matrix Factorization, NeurIPS 2023), found by search.
+ICML 2023, https://arxiv.org/abs/2202.11205), cut off and scaled to columns of norm 1: the banded
+square root of Kalinin and Lampert, Banded Square Root Matrix Factorization, NeurIPS 2024
+(https://arxiv.org/abs/2405.13763). It is of closed form and does not depend on the number of
+rounds, so that a run can be extended; for up to ten times as many rounds as bands its error is
+within 4 % of the best Toeplitz matrix of that band found by search, as in Choquette-Choo et al.,
+(Amplified) Banded Matrix Factorization, NeurIPS 2023 (https://arxiv.org/abs/2306.08153).
 """
 
 from __future__ import annotations
