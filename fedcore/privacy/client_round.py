@@ -32,8 +32,8 @@ _NO_OWNER = (
 # What the server's state holds for the next round, beside the optimizer's.
 STATE = "privacy."
 CLIP_NORM = STATE + "clip_norm"  # where the clip norm follows a quantile
-# (t, 32) digests of the sums whose noise the next one's goes on from, and (32,) of what has to stay
-# the same for that.
+# (t, 32) digests of the sums whose noise the next one's goes on from, and (32,) of what has to hold
+# for that.
 _NAMES, _NOISE = STATE + "noise_names", STATE + "noise"
 
 
@@ -125,13 +125,16 @@ def client_round(
     """
     held = [(client, one.delta.digest, one.num_examples) for client, one in sorted(updates)]
     secret, groups = getattr(config.privacy, "secret", None), config.participation.apart
-    goes_on = digest_json([mechanism.band, mechanism.sum_multiplier, groups, secret])
-    earlier = _earlier(mechanism, state, goes_on)
+
+    def needs(number: int) -> str:
+        return digest_json([mechanism.band, mechanism.sum_multiplier, groups, secret, number])
+
+    earlier = _earlier(mechanism, state, needs(round))
     about = ["client level", config.digest, base, held, asdict(mechanism), list(earlier)]
     name = digest_json(about)
     kept = {}
     if mechanism.band != INDEPENDENT:
-        kept = {_NAMES: _as_bytes([*earlier, name]), _NOISE: _as_bytes([goes_on])[0]}
+        kept = {_NAMES: _as_bytes([*earlier, name]), _NOISE: _as_bytes([needs(round + 1)])[0]}
     rate = config.participation.sampling_rate
     told = tuple(
         (payer(round - ago, groups), SampledGaussian(rate, noise, 1))
@@ -154,13 +157,14 @@ def client_round(
     return ClientRound(mechanism, keys[-1], tuple(keys[:-1]), told, kept, charge)
 
 
-def _earlier(mechanism: ClientMechanism, state: Arrays, goes_on: str) -> tuple[str, ...]:
+def _earlier(mechanism: ClientMechanism, state: Arrays, needs: str) -> tuple[str, ...]:
     """Names of the sums whose noise is gone on from: none where anything that the cost of their
-    clients depends on was otherwise. New noise that owes nothing to the old is always safe."""
+    clients depends on was otherwise, or a round between had other noise. New noise that owes
+    nothing to the old is always safe."""
     if mechanism.band == INDEPENDENT or _NAMES not in state:
         return ()
     names, noise = state[_NAMES], state[_NOISE]
-    return tuple(each.tobytes().hex() for each in names) if noise.tobytes().hex() == goes_on else ()
+    return tuple(each.tobytes().hex() for each in names) if noise.tobytes().hex() == needs else ()
 
 
 def _as_bytes(digests: Sequence[str]) -> np.ndarray:

@@ -63,6 +63,14 @@ def events_about(who: str, events: Mapping[str, _Events]) -> tuple[SampledGaussi
     return tuple(found)
 
 
+def events_about_each(events: Mapping[str, _Events]) -> dict[str, tuple[SampledGaussian, ...]]:
+    """:func:`events_about` of every name."""
+    related: dict[str, dict[str, _Events]] = {}
+    for name, each in events.items():
+        related.setdefault(_split(name)[0], {})[name] = each
+    return {name: events_about(name, related[_split(name)[0]]) for name in events}
+
+
 def costliest(events: Iterable[SampledGaussian]) -> SampledGaussian:
     """The event with the least noise."""
     return min(events, key=lambda event: event.noise_multiplier)

@@ -11,7 +11,7 @@ from fedcore.participation import Cyclic, public_coin, turn
 from fedcore.privacy.accounting import Epsilon, over_disjoint, spent
 from fedcore.privacy.budget import Budget, State, standing
 from fedcore.privacy.client_round import client_event
-from fedcore.privacy.disjoint import EVERYBODY, events_about, payer
+from fedcore.privacy.disjoint import EVERYBODY, events_about, events_about_each, payer
 from fedcore.privacy.events import SampledGaussian
 
 if TYPE_CHECKING:
@@ -60,7 +60,8 @@ class Spending:
         return over_disjoint(self._spent({**self.events, **more}).values())
 
     def _spent(self, events: Mapping[str, tuple[SampledGaussian, ...]]) -> dict[str, Epsilon]:
-        return {who: spent(events_about(who, events), self.delta) for who in events}
+        about = events_about_each(events)
+        return {who: spent(each, self.delta) for who, each in about.items()}
 
     def _step(self, who: str) -> SampledGaussian:
         return self.step or self.events[who][-1]

@@ -11,12 +11,14 @@ from fedcore.fork import extend, fork
 from fedcore.participation import public_coin
 from fedcore.privacy import banded, calibrate, epsilon
 from fedcore.privacy.budget import Budget, BudgetExceeded
+from fedcore.privacy.client_round import client_mechanism, client_round
 from fedcore.privacy.disjoint import events_about, payer, payer_fingerprint
 from fedcore.privacy.events import SampledGaussian
 from fedcore.privacy.ledger import Charge, Ledger
 from fedcore.privacy.owner import Owner
 from fedcore.privacy.spending import spending, warnings_about
 from fedcore.refs import Ref
+from fedcore.report.privacy import course_of_run
 from fedcore.run import begun, go_on, run_federated
 from fedcore.store import Store
 
@@ -109,6 +111,9 @@ def test_the_run_tells_what_its_most_asked_group_does(whole):
     for name, one in spent.spent.items():
         assert owner.ledger.spent(payer_fingerprint(data, seed, name), 1e-5) == one
     assert owner.ledger.spent(data, 1e-5) == spent.overall
+    course = course_of_run(plan.config, json_of(result))
+    assert course.epsilon[0] == 0 and course.epsilon[6] == six.overall.value
+    assert course.epsilon[7] == spent.overall.value
     assert len({charge.key for charge in owner.ledger.charges()}) == ROUNDS
     assert b"secret" not in b"".join(noise_names(folder, result.records[-1]))
 
@@ -192,6 +197,22 @@ def test_noise_starts_anew_where_its_cost_would_be_another(whole):
     assert spent.overall.value > own.overall.value
     event = spent.events[""][0]
     assert spent.overall.value > epsilon(1.0, event.noise_multiplier, 2, 1e-5).value
+
+
+def test_noise_starts_anew_after_a_round_that_is_not_in_it(tmp_path):
+    config = config_of(privacy__epsilon=None, privacy__noise_multiplier=1.0)
+    mechanism = client_mechanism(config, {"a": 1, "b": 1}, {})
+    owner, state = Owner(tmp_path), {}
+
+    def earlier(round):
+        nonlocal state
+        found = client_round(config, mechanism, "data", "base", [], owner, round=round, state=state)
+        state = found.state
+        return len(found.earlier), [who for who, _ in found.told]
+
+    assert earlier(1) == (0, ["group 1 of 3"])
+    assert earlier(2) == (1, ["group 2 of 3", "group 1 of 3"])
+    assert earlier(4) == (0, ["group 1 of 3"])  # in between it was another mechanism's
 
 
 def test_a_longer_run_goes_on_from_the_noise(whole, tmp_path):
