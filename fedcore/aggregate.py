@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,13 @@ from fedcore.global_model import GlobalModel
 from fedcore.outcomes import ClientUpdate
 from fedcore.plan import RunPlan
 from fedcore.privacy.client_level import private_mean
-from fedcore.privacy.client_round import CLIP_NORM, ClientRound, client_mechanism, client_round
+from fedcore.privacy.client_round import (
+    CLIP_NORM,
+    STATE,
+    ClientRound,
+    client_mechanism,
+    client_round,
+)
 from fedcore.privacy.owner import Owner
 from fedcore.refs import Ref
 from fedcore.staleness import discount
@@ -30,10 +37,13 @@ class Aggregate:
     Attributes:
       model: the next global model; the parent's parameters when no update was valid.
       refused: client id -> why its update was left out.
+      told: JSON of the privacy events of the new model, each with who pays, where clients are
+        hidden.
     """
 
     model: GlobalModel
     refused: Mapping[str, str]
+    told: tuple[Mapping[str, Any], ...] = ()
 
 
 def aggregate(
@@ -72,14 +82,18 @@ def aggregate(
                 continue
             yield delta, update
 
-    state = store.get_arrays(parent.state) if parent.state else {}
+    held = store.get_arrays(parent.state) if parent.state else {}
+    state = {name: value for name, value in held.items() if not name.startswith(STATE)}
     extra: dict[str, np.ndarray] = {}
     checked = valid()
     if private is not None:
         sums = ((delta, update.num_examples) for delta, update in checked)
-        mean_delta, clip = private_mean(sums, anchor, private.mechanism, private.key)
-        state.pop(CLIP_NORM, None)
-        extra = {CLIP_NORM: np.array(clip)} if private.mechanism.adaptive else {}
+        mean_delta, clip = private_mean(
+            sums, anchor, private.mechanism, private.key, private.earlier
+        )
+        extra = dict(private.state)
+        if private.mechanism.adaptive:
+            extra[CLIP_NORM] = np.array(clip)
     else:
         first = next(checked, None)
         if first is None:
@@ -94,6 +108,7 @@ def aggregate(
     return Aggregate(
         parent.then(store.put_arrays(rounded, "model"), _state_ref(store, {**after, **extra})),
         refused,
+        tuple({"client": who, **event.to_json()} for who, event in private.told) if private else (),
     )
 
 
@@ -115,7 +130,9 @@ def aggregate_round(
     mechanism, private = client_mechanism(config, sizes, state), None
     if mechanism is not None:
         data, base = plan.identity["partition"], parent.params.digest
-        private = client_round(config, mechanism, data, base, updates, owner)
+        private = client_round(
+            config, mechanism, data, base, updates, owner, round=parent.round + 1, state=state
+        )
     weighting = config.aggregation.weighting
     return aggregate(store, plan.algorithm, parent, updates, weighting=weighting, private=private)
 

@@ -41,7 +41,13 @@ def _broken_client_level(config: RunConfig, privacy: ClientLevel) -> str | None:
         return (
             "participation.kind=fixed draws a number of clients that the accountant of "
             "privacy.kind=client does not count (it would report half of the true epsilon); take "
-            "poisson or everybody."
+            "poisson, cyclic or everybody."
+        )
+    if config.participation.kind == "poisson" and privacy.correlation != "none":
+        return (
+            f"participation.kind=poisson with privacy.correlation={privacy.correlation!r}: coins "
+            "may ask a client in rounds that follow one another, whose noise is tied together, and "
+            "its epsilon is not known then. Take cyclic, or correlation none."
         )
     if config.evaluation.clients:
         return (
