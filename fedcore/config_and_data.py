@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from fedcore.attacks.checks import check_attacks
 from fedcore.config import RunConfig
 from fedcore.task import Task, TaskKind
 
@@ -33,6 +34,7 @@ def check_settings(
         raise ValueError(
             f"rounds.exclude_clients names {unknown}; the clients are {list(clients)}."
         )
+    check_attacks(config, name, task, sorted({*clients} - {*rounds.exclude_clients}))
     asked = len(clients) - len(rounds.exclude_clients)
     cohort = getattr(config.participation, "cohort_size", asked)
     if cohort > asked:

@@ -204,6 +204,18 @@ class AttackedClient:
         return {name: before[name] - after[name] for name in before}
 
 
+def choose_client(plan: Any, wanted: str) -> str:
+    """The client that is attacked: the wanted one, else the one with the fewest rows, who has the
+    most to lose.
+
+    Args:
+      plan: a :class:`fedcore.plan.RunPlan`, with what people decided.
+      wanted: client id, or empty.
+    """
+    held = plan.federation.clients
+    return wanted or min(plan.asked(1), key=lambda each: (held[each].sizes["train"], each))
+
+
 def attacked_client(plan: Any, rows: Split, name: str) -> AttackedClient:
     """A client of a planned run, with everything that its training jobs say.
 
