@@ -91,7 +91,8 @@ def test_a_run_with_a_tenth_of_its_noise_is_attacked_once_and_not_promoted(
     from flows.train_federated import train_federated
     from tasks.registry import tags
     from tasks.registry.connection import registry
-    from tasks.registry.promote import PromotionRefused, promote
+    from tasks.registry.privacy_gate import PromotionRefused
+    from tasks.registry.promote import promote
 
     attacks = with_noise_times(0.1, monkeypatch)
     monkeypatch.setattr(tasks.registration.register, "retries", 0)

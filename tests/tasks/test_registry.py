@@ -846,13 +846,9 @@ def test_what_was_found_cannot_be_made_to_vanish():
     assert why_refused(None, finished().tags, was_asked=False) is None
 
 
-def test_an_attacked_version_whose_claim_stands_is_a_challenger(server):
+def test_a_card_says_when_an_audit_proves_nothing():
     run = attacked(8.0, 0.8)
-    _, version = publish(server, run)
-    with registry(server) as client:
-        found = client.get_model_version_by_alias(version.name, "challenger")
-    assert found.tags[tags.PRIVACY_AUDIT] == "inconclusive"
-    assert "Not to be promoted" not in found.description
-    assert "PASS, but this audit proves nothing" in found.description
-    promote(server, f"{version.name}@challenger", who="A", why="first")
-    assert lineage(server, f"{version.name}@champion").problems == ()
+    card = model_card(run, Comparison(None), "0", MAX_DESCRIPTION)
+    assert not run.is_refuted and run.tags[tags.PRIVACY_AUDIT] == "inconclusive"
+    assert "## What an attacker gets\n\nPASS, but this audit proves nothing" in card
+    assert "Not to be promoted" not in card
