@@ -33,7 +33,7 @@ class PrivacyAuditSettings(Settings, title="Privacy audit"):
         ge=100,
         le=20000,
         description="Random records hidden among the client's rows. 1000 can refute claims up to "
-        "about 4, more canaries larger ones.",
+        "about 4, more canaries larger ones; in a model of few parameters fewer are seen better.",
     )
     confidence: float = Field(
         0.95, gt=0.5, lt=1, description="Probability that the lower bound on epsilon holds."

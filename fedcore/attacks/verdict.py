@@ -71,8 +71,8 @@ class Verdict:
         if not self.is_conclusive:
             return (
                 f"PASS, but this audit proves nothing: it finds only {self.twin.epsilon:.2f} "
-                f"without any noise, not more than the claimed {claim}. Take more canaries, or a "
-                "client with more rows."
+                f"without any noise, not more than the claimed {claim}. Take more canaries for a "
+                "large claim, fewer for a model of few parameters, or a client with more rows."
             )
         return (
             f"PASS: the training claims {claim}; the audit finds at least "
