@@ -34,7 +34,7 @@ def check_settings(
         raise ValueError(
             f"rounds.exclude_clients names {unknown}; the clients are {list(clients)}."
         )
-    check_attacks(config, name, task, sorted({*clients} - {*rounds.exclude_clients}))
+    check_attacks(config, name, task, sorted({*clients} - {*rounds.exclude_clients}), kind)
     asked = len(clients) - len(rounds.exclude_clients)
     cohort = getattr(config.participation, "cohort_size", asked)
     if cohort > asked:

@@ -37,12 +37,15 @@ def futile_attacks(config: RunConfig) -> str | None:
     return None
 
 
-def check_attacks(config: RunConfig, name: str, task: Task, clients: Sequence[str]) -> None:
+def check_attacks(
+    config: RunConfig, name: str, task: Task, clients: Sequence[str], kind: str
+) -> None:
     """Refuses attacks that cannot work on this data, before anything is trained.
 
     Args:
       name: of the data set.
       clients: ids of those that the run asks.
+      kind: what inputs are: image, table or text.
 
     Raises:
       ValueError: naming the setting, its value, the rule and what would work.
@@ -53,6 +56,11 @@ def check_attacks(config: RunConfig, name: str, task: Task, clients: Sequence[st
         raise ValueError(
             f"attacks.kind=audit needs one label for each record; {name} is a {task.kind.value} "
             "task. Set it to none."
+        )
+    if kind == "text":
+        raise ValueError(
+            f"attacks.kind=audit draws images or rows of a table as canaries; {name} has texts. "
+            "Set it to none."
         )
     wanted = config.attacks.client
     if wanted and wanted not in clients:

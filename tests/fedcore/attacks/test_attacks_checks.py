@@ -13,10 +13,10 @@ from fedcore.task import Task, TaskKind
 AUDIT = {"kind": "audit"}
 
 
-def check(attacks=AUDIT, task=TaskKind.BINARY, **sections):
+def check(attacks=AUDIT, task=TaskKind.BINARY, kind="table", **sections):
     config = make_config({"attacks": attacks, **sections})
     labels = ("weight",) if task is TaskKind.REGRESSION else ("no", "yes")
-    check_settings(config, "toy", Task(task, labels), ("a", "b", "c"), ("train", "val"), False)
+    check_settings(config, "toy", Task(task, labels), ("a", "b", "c"), ("train", "val"), kind)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,9 @@ def test_attacks_that_the_data_cannot_bear_are_refused_before_training():
         check({**AUDIT, "client": "b"}, rounds={"exclude_clients": ["b"]})
     with pytest.raises(ValueError, match="one label for each record; toy is a regression task"):
         check(task=TaskKind.REGRESSION)
-    check({"kind": "none"}, task=TaskKind.REGRESSION)
+    with pytest.raises(ValueError, match="images or rows of a table as canaries; toy has texts"):
+        check(kind="text")
+    check({"kind": "none"}, task=TaskKind.REGRESSION, kind="text")
 
 
 def test_the_smallest_client_that_is_asked_is_attacked():
