@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from fedcore.attacks.checks import check_attacks
 from fedcore.config import RunConfig
 from fedcore.data.dataset import Dataset
 from fedcore.data.groups import group_sizes
@@ -39,6 +40,7 @@ def check_settings(
             f"rounds.exclude_clients names {unknown}; the clients are {list(clients)}."
         )
     asked = [client for client in clients if client not in rounds.exclude_clients]
+    check_attacks(config, name, task, asked, kind)
     cohort = config.participation.least(asked, public_coin(config.seed))
     if cohort > len(asked):
         raise ValueError(

@@ -96,6 +96,11 @@ def uncovered(config: RunConfig) -> tuple[str, ...]:
             "Epsilon does not cover the choice of the round on validation data "
             f"(evaluation.choose={config.evaluation.choose!r})."
         )
+    if config.attacks.kind != "none":
+        said.append(
+            "Epsilon does not cover what the attacks show of the attacked client's records: their "
+            "numbers, and pictures of reconstructions (attacks.kind='audit')."
+        )
     if config.evaluation.clients:
         said.append(
             "Epsilon is of training records; scores on each client's validation and test records "
