@@ -11,11 +11,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items):
-    """The stack is started once: its tests share one worker process; a stack of one's own is a
-    group of one's own."""
+    """A process starts the stack once: the tests of a folder share one; a stack of one's own is a
+    group of one's own. One group of all would be the tail that the other process waits for."""
     for item in items:
         if item.get_closest_marker("stack") and not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group("stack"))
+            item.add_marker(pytest.mark.xdist_group(f"stack of {item.path.parent.name}"))
 
 
 @pytest.hookimpl(wrapper=True)
