@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 from typing import Any
 
 import numpy as np
 
+from fedcore.adapters.server import AdapterRound, adapter_round
 from fedcore.aggregation import canonical_mean
+from fedcore.assignment import Assignment
 from fedcore.digests import digest_bytes
 from fedcore.global_model import GlobalModel
 from fedcore.outcomes import ClientUpdate
@@ -39,11 +42,14 @@ class Aggregate:
       refused: client id -> why its update was left out.
       told: JSON of the privacy events of the new model, each with who pays, where clients are
         hidden.
+      adapters: JSON: how far the product of the new adapters is off, overall and by layer, and each
+        layer's rank; empty where there are none, or where clients are hidden.
     """
 
     model: GlobalModel
     refused: Mapping[str, str]
     told: tuple[Mapping[str, Any], ...] = ()
+    adapters: Mapping[str, Any] = field(default_factory=dict)
 
 
 def aggregate(
@@ -54,6 +60,8 @@ def aggregate(
     *,
     weighting: str,
     private: ClientRound | None = None,
+    adapters: AdapterRound | None = None,
+    assigned: Callable[[str | None], Assignment] = lambda client: Assignment(),
 ) -> Aggregate:
     """``strategy.step(mean(updates))``; an update that does not fit the model is left out.
 
@@ -63,11 +71,15 @@ def aggregate(
       weighting: ``examples`` or ``uniform``; not used where clients are hidden.
       private: hides clients; then no update at all is noise alone, and the new model is charged
         before it is in the store.
+      adapters: how adapters become one; None: as every other tensor does.
+      assigned: what the round asks a client to train, whose update has that and nothing else; of
+        None: at the ranks of the global model.
 
     Raises:
       BudgetExceeded: it would tell too much of the clients.
     """
     anchor = store.get_arrays(parent.params)
+    trained = assigned(None).expected(anchor)
     refused: dict[str, str] = {}
 
     def valid() -> Iterator[tuple[Arrays, ClientUpdate]]:
@@ -76,7 +88,7 @@ def aggregate(
             try:
                 if update.base != parent.base(update.staleness):
                     raise InvalidUpdate("it started from another model than this round's.")
-                check_delta(delta, anchor)
+                check_delta(delta, assigned(client).expected(anchor))
             except InvalidUpdate as error:
                 refused[client] = str(error)
                 continue
@@ -85,11 +97,13 @@ def aggregate(
     held = store.get_arrays(parent.state) if parent.state else {}
     state = {name: value for name, value in held.items() if not name.startswith(STATE)}
     extra: dict[str, np.ndarray] = {}
+    told: dict[str, Any] = {}
     checked = valid()
+    base = adapters.base(anchor) if adapters else anchor
     if private is not None:
         sums = ((delta, update.num_examples) for delta, update in checked)
         mean_delta, clip = private_mean(
-            sums, anchor, private.mechanism, private.key, private.earlier
+            sums, trained, private.mechanism, private.key, private.earlier
         )
         extra = dict(private.state)
         if private.mechanism.adaptive:
@@ -98,17 +112,27 @@ def aggregate(
         first = next(checked, None)
         if first is None:
             return Aggregate(parent.then(parent.params, parent.state), refused)
-        mean_delta = canonical_mean(_weighted(chain([first], checked), weighting))
-    params = {name: value.astype(np.float64) for name, value in anchor.items()}
+        weighted = _weighted(chain([first], checked), weighting)
+        if adapters is None:
+            mean_delta = canonical_mean(weighted)
+        else:
+            combined = adapters.combine(anchor, base, weighted, trained)
+            mean_delta, told = combined.mean_delta, combined.to_json()
+    params = {name: base[name].astype(np.float64) for name in mean_delta}
     moved, after = algorithm.step(params, state, mean_delta)
-    rounded = {name: moved[name].astype(anchor[name].dtype) for name in anchor}
+    # What no client trained keeps its value, and its part of the server's state.
+    whole = {**base, **{name: moved[name].astype(base[name].dtype) for name in moved}}
+    rounded = adapters.left(whole) if adapters else whole
+    after = {**state, **after}
     _refuse_overflow(rounded)
     if private is not None:
         private.charge(digest_bytes(encode(rounded)))
+    paid = private.told if private is not None else ()
     return Aggregate(
         parent.then(store.put_arrays(rounded, "model"), _state_ref(store, {**after, **extra})),
         refused,
-        tuple({"client": who, **event.to_json()} for who, event in private.told) if private else (),
+        told=tuple({"client": who, **event.to_json()} for who, event in paid),
+        adapters=told,
     )
 
 
@@ -131,10 +155,27 @@ def aggregate_round(
     if mechanism is not None:
         data, base = plan.identity["partition"], parent.params.digest
         private = client_round(
-            config, mechanism, data, base, updates, owner, round=parent.round + 1, state=state
+            config,
+            mechanism,
+            data,
+            base,
+            updates,
+            owner,
+            round=parent.round + 1,
+            parts=plan.assignment(parent.round + 1).parts,
+            state=state,
         )
     weighting = config.aggregation.weighting
-    return aggregate(store, plan.algorithm, parent, updates, weighting=weighting, private=private)
+    return aggregate(
+        store,
+        plan.algorithm,
+        parent,
+        updates,
+        weighting=weighting,
+        private=private,
+        adapters=adapter_round(config, parent.round + 1),
+        assigned=partial(plan.assignment, parent.round + 1),
+    )
 
 
 def _weighted(

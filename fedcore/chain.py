@@ -43,6 +43,8 @@ class RoundRecord:
       metrics: split -> ``{"overall": {...}, "clients": {client: {...}}}``; empty when the round
         was not evaluated.
       decided: digest of the last decision that was taken before the round; empty when none was.
+      adapters: relative ``error`` of the aggregated product of low-rank adapters and, by layer, its
+        ``error`` and ``rank``; empty where there are none.
     """
 
     round: int
@@ -56,12 +58,15 @@ class RoundRecord:
     metrics: Mapping[str, Any] = field(default_factory=dict)
     privacy: tuple[Mapping[str, Any], ...] = ()
     decided: str = ""
+    adapters: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON value that ``from_json`` takes back."""
         value = json.loads(canonical_json(asdict(self)))
         if not self.decided:  # as records were before anybody could decide
             del value["decided"]
+        if not self.adapters:
+            del value["adapters"]
         return value
 
     @staticmethod

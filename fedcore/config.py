@@ -10,6 +10,8 @@ from typing import Any, Literal, TypeVar
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from fedcore.adapters.checks import uncombinable
+from fedcore.adapters.settings import AdapterAggregation, Automatic, ClientRanks, SameRank
 from fedcore.approvals import ApprovalSettings
 from fedcore.attacks.checks import futile_attacks
 from fedcore.attacks.settings import AttackSettings, NoAttacks
@@ -50,6 +52,14 @@ class AggregationSettings(Settings):
 
     weighting: Literal["examples", "uniform"] = Field(
         "examples", description="Weight of a client: its number of training examples, or 1."
+    )
+    adapters: AdapterAggregation = Field(
+        default_factory=Automatic,
+        description="How low-rank adapters become one; of models without them nothing changes.",
+    )
+    client_ranks: ClientRanks = Field(
+        default_factory=SameRank,
+        description="How many directions of the adapters each client trains.",
     )
 
 
@@ -165,6 +175,12 @@ class RunConfig(Settings):
     @model_validator(mode="after")
     def _attacks_can_tell(self) -> RunConfig:
         if (why := futile_attacks(self)) is not None:
+            raise ValueError(why)
+        return self
+
+    @model_validator(mode="after")
+    def _adapters_can_be_combined(self) -> RunConfig:
+        if (why := uncombinable(self)) is not None:
             raise ValueError(why)
         return self
 

@@ -39,6 +39,11 @@ def check_settings(
         raise ValueError(
             f"rounds.exclude_clients names {unknown}; the clients are {list(clients)}."
         )
+    unknown = sorted(set(getattr(config.aggregation.client_ranks, "ranks", ())) - set(clients))
+    if unknown:
+        raise ValueError(
+            f"aggregation.client_ranks.ranks names {unknown}; the clients are {list(clients)}."
+        )
     asked = [client for client in clients if client not in rounds.exclude_clients]
     check_attacks(config, name, task, asked, kind)
     cohort = config.participation.least(asked, public_coin(config.seed))

@@ -15,6 +15,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from fedcore import memo
+from fedcore.assignment import Assignment
 from fedcore.data.groups import groups_in
 from fedcore.digests import digest_bytes, digest_json
 from fedcore.evaluation import measure
@@ -126,9 +127,10 @@ def _opened(url: str) -> Store:
 
 def _train(job: ClientJob, store: Store, cache: Path, owner: Owner | None) -> ClientUpdate:
     settings = job.settings
-    anchor = store.get_arrays(job.base)
+    asked = Assignment.from_json(settings["assignment"])
+    params = store.get_arrays(job.base)
     data = _shard(store, job.data)
-    model, task, preprocess = _prepared(job, anchor)
+    model, task, preprocess = _prepared(job, asked.start(params))
     weights = settings["class_weights"]
     private = charging(job, owner)
     if private is not None:
@@ -149,9 +151,10 @@ def _train(job: ClientJob, store: Store, cache: Path, owner: Owner | None) -> Cl
         device=job.numerics["device"],
         private=None if private is None else private.noise,
         key=None if private is None else private.key,
+        parts=asked.parts,
         groups=groups_in(data),
     )
-    after = trainable_state(model)
+    anchor, after = asked.expected(params), trainable_state(model)
     delta: Arrays = {name: after[name] - anchor[name] for name in anchor}
     if private is not None:
         delta = private.protected(delta)
@@ -172,6 +175,7 @@ def _evaluate(job: ClientJob, store: Store, cache: Path, owner: Owner | None) ->
         batch_size=settings["batch_size"],
         cache=_features(job, cache),
         device=job.numerics["device"],
+        parts=settings["parts"],
     )
     with one_thread():  # sums in measure differ in the last bit by number of threads
         metrics = measure(task, logits, data["targets"])

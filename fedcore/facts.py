@@ -127,15 +127,17 @@ def aggregation_started(round: int, *, updates: int) -> Fact:
 
 
 def aggregation_completed(round: int, combined: Aggregate, *, updates: int, ms: float) -> Fact:
-    """The next model is there; ``updates`` were given and some of them refused."""
-    refused = len(combined.refused)
+    """The next model is there; ``updates`` were given and some of them refused. Of adapters also
+    how far their product is from the mean product."""
+    refused, error = len(combined.refused), combined.adapters.get("error")
+    off = {} if error is None else {"adapter_error": error}
     return Fact(
         EventType.AGGREGATION_COMPLETED,
         "done",
         round,
         latency_ms=ms,
         payload_bytes=combined.model.params.size,
-        metrics={"updates": updates - refused, "refused": refused},
+        metrics={"updates": updates - refused, "refused": refused, **off},
     )
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from fedcore.adapters.choice import rank_of
+from fedcore.assignment import Assignment, assignment
 from fedcore.config import RunConfig, make_config
 from fedcore.config_and_data import check_groups, check_settings
 from fedcore.data.dataset import Dataset
@@ -16,6 +18,7 @@ from fedcore.federation import CENTRAL, Federation, share_out
 from fedcore.global_model import GlobalModel
 from fedcore.jobs import ClientJob, JobKind
 from fedcore.models.build import build_model
+from fedcore.models.parts import part_of
 from fedcore.models.preprocess import preprocess_for
 from fedcore.models.state import trainable_state
 from fedcore.numerics import code_digest, numerics
@@ -32,9 +35,12 @@ from fedcore.task import Task
 from fedcore.training.class_weights import balanced_weights
 from fedcore.training.device import available_devices, choose_device
 
-# Fields of ``training`` that a client's round does not depend on: its rate and device are in the
-# job by value.
-NOT_OF_THE_CLIENT = {"eval_batch_size", "schedule", "learning_rate", "device"}
+# Fields of ``training`` that a client's round does not depend on: its rate, parts and device are in
+# the job by value.
+NOT_OF_THE_CLIENT = {
+    *("eval_batch_size", "schedule", "learning_rate", "device"),
+    *("head_rounds", "head_learning_rate"),
+}
 
 
 @dataclass(frozen=True)
@@ -144,6 +150,13 @@ class RunPlan:
             origin=Origin.from_json(origin) if origin else None,
         )
 
+    def assignment(self, round: int, client: str | None = None) -> Assignment:
+        """What a client is asked to train in a round; without one: at the global model's rank."""
+        if client is None:
+            return assignment(self.config, round)
+        sizes = {client: self.federation.clients[client].sizes["train"]}
+        return assignment(self.config, round, rank_of(self.config, client, sizes))
+
     def train_jobs(self, round: int, base: Ref, cohort: Sequence[str]) -> list[ClientJob]:
         """What each client of the cohort is asked to do, in canonical order."""
         training = self.config.training
@@ -170,7 +183,8 @@ class RunPlan:
                         "privacy": private_settings(
                             privacy, training, rounds, held.sizes["train"], held.groups
                         )
-                    },
+                    }
+                    | {"assignment": self.assignment(round, client).to_json()},
                 ),
                 data_budget=data_budget(privacy),
             )
@@ -187,9 +201,12 @@ class RunPlan:
                 (client, self.federation.clients[client].blobs.get(split))
                 for client in self._there(round)
             ]
-        batch = {"batch_size": self.config.training.eval_batch_size}
+        own = {
+            "batch_size": self.config.training.eval_batch_size,
+            "parts": list(self.assignment(round).parts),
+        }
         return [
-            self._job(JobKind.EVALUATE, client, round, base, blob, batch, keep_scores)
+            self._job(JobKind.EVALUATE, client, round, base, blob, own, keep_scores)
             for client, blob in places
             if blob is not None
         ]
@@ -299,6 +316,11 @@ def assemble(
     input_shape = preprocess.output_shape(shape)
     model = build_model(config.model, task, input_shape, config.seed)
     params = trainable_state(model)
+    if training.head_rounds and not any(part_of(name) == "head" for name in params):
+        raise ValueError(
+            f"training.head_rounds={training.head_rounds} trains the head alone, and a model of "
+            f"kind={config.model.kind!r} has none apart; set training.head_rounds: 0."
+        )
     state = config.strategy.build().init(params)
     initial = GlobalModel(
         0,

@@ -243,10 +243,15 @@ def _feature_width(plan: RunPlan) -> int | None:
     if config.training.augmentation.kind != "none":
         return None
     model = build_model(config.model, plan.task, plan.input_shape, config.seed)
-    if on_frozen_backbone(model) is None:
+    cut = on_frozen_backbone(model)
+    if cut is None:
         return None
-    widths = [p.shape[-1] for p in model.parameters() if p.requires_grad and p.dim() == 2]
-    return max(widths, default=0)
+    import torch
+
+    with torch.no_grad():
+        one = cut.backbone(torch.zeros(1, *plan.input_shape))[0]
+    is_text = one.dim() > len(plan.input_shape)  # at the most as long as it may be
+    return plan.input_shape[0] * one.shape[-1] if is_text else one.numel()
 
 
 def _container_memory() -> int | None:

@@ -151,6 +151,7 @@ def run_round(
         metrics=metrics,
         privacy=combined.told or _privacy(jobs, outcomes),
         decided=plan.decisions[-1].digest if plan.decisions else "",
+        adapters=combined.adapters,
     )
 
 

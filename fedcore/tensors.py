@@ -42,8 +42,8 @@ def check_delta(delta: Arrays, template: Arrays) -> None:
         missing = sorted(set(template) - set(delta))
         extra = sorted(set(delta) - set(template))
         raise InvalidUpdate(f"tensors differ from the model: missing {missing}, extra {extra}.")
-    for name, expected in template.items():
-        value = delta[name]
+    for name in sorted(template):  # safetensors gives them in any order, and records hold reasons
+        value, expected = delta[name], template[name]
         if value.shape != expected.shape or value.dtype != expected.dtype:
             raise InvalidUpdate(
                 f"tensor {name!r} is {value.dtype}{list(value.shape)}; "

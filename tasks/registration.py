@@ -14,7 +14,7 @@ from fedcore.attacks.found import found_by
 from fedcore.audit.report import AuditReport
 from fedcore.chain import RoundRecord
 from fedcore.models.build import build_model
-from fedcore.models.state import trainable_parameters
+from fedcore.models.state import as_array, trainable_parameters
 from fedcore.privacy.spending import spending
 from fedcore.refs import Ref
 from fedcore.report.curves import plot_curves
@@ -98,7 +98,7 @@ def finished_run(run_id: str, result: dict[str, Any]) -> FinishedRun:
         params=store.get_arrays(chosen.model),
         evaluation=result["evaluation"],
         frozen={
-            name: tensor.detach().numpy()
+            name: as_array(tensor)
             for name, tensor in model.state_dict().items()
             if name not in trained
         },

@@ -1,5 +1,6 @@
 """Fixtures shared by all tests."""
 
+import json
 import os
 from pathlib import Path
 
@@ -39,6 +40,29 @@ def fedloom_data() -> Path:
     if not folder:
         pytest.skip("needs real data: set FEDLOOM_DATA to the folder that holds it")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(tmp_path_factory) -> Path:
+    """A checkpoint folder of a text encoder with random weights and eight words of its own."""
+    from transformers import BertConfig, BertModel
+
+    folder = tmp_path_factory.mktemp("bert")
+    words = "[PAD] [UNK] [CLS] [SEP] [MASK] the cat dog sat ran on a mat"
+    config = BertConfig(
+        vocab_size=13,
+        hidden_size=16,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=32,
+        initializer_range=0.3,  # at 0.02 all texts look alike
+    )
+    BertModel(config).save_pretrained(folder)
+    (folder / "vocab.txt").write_text(words.replace(" ", "\n"))
+    tokenizer = {"tokenizer_class": "BertTokenizer", "model_max_length": 32, "pad_token": "[PAD]"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer))
+    return folder
 
 
 @pytest.fixture(scope="session")

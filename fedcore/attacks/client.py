@@ -19,6 +19,7 @@ from fedcore.attacks.checks import PROMISES_GROUPS, promises_groups
 from fedcore.data.dataset import Split
 from fedcore.models.build import build_model
 from fedcore.models.frozen import on_frozen_backbone
+from fedcore.models.parts import PARTS, part_of
 from fedcore.models.preprocess import Preprocess, preprocess_from_json
 from fedcore.models.state import load_trainable, trainable_state
 from fedcore.privacy.clip_and_noise import clipped, noised
@@ -65,6 +66,7 @@ class ClientRound:
       private: noise in the training itself or on its update, or None.
       drift: JSON of the algorithm's term on each gradient.
       class_weights: of the federation, or None.
+      parts: of the model that are trained, of :data:`fedcore.models.parts.PARTS`.
     """
 
     training: TrainingSettings
@@ -72,6 +74,7 @@ class ClientRound:
     private: ExampleNoise | UpdateNoise | None = None
     drift: Any = None
     class_weights: tuple[float, ...] | None = None
+    parts: tuple[str, ...] = PARTS
 
 
 @dataclass(frozen=True)
@@ -167,12 +170,14 @@ class AttackedClient:
             cache=cache,
             private=each.private if isinstance(each.private, ExampleNoise) else None,
             key=key,
+            parts=each.parts,
         )
         if isinstance(each.private, UpdateNoise):
             after, noise = trainable_state(model), each.private
-            short = clipped({name: after[name] - before[name] for name in after}, noise.clip_norm)
+            sent = [name for name in after if part_of(name) in each.parts]
+            short = clipped({name: after[name] - before[name] for name in sent}, noise.clip_norm)
             left = noised(short, noise.noise_multiplier * noise.clip_norm, SecretStream(key))
-            load_trainable(model, {name: before[name] + left[name] for name in before})
+            load_trainable(model, before | {name: before[name] + left[name] for name in sent})
 
     def reads(self, model: nn.Module, inputs: np.ndarray) -> tuple[nn.Module, Samples]:
         """What is trained and what it reads: the head on a frozen backbone's features, or all."""
@@ -242,6 +247,7 @@ def attacked_client(plan: Any, rows: Split, name: str) -> AttackedClient:
                 _noise_of(settings["privacy"]),
                 settings["drift"],
                 weights and tuple(weights),
+                tuple(settings["assignment"]["parts"]),
             )
         )
     return AttackedClient(

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from fedcore import memo
+from fedcore.assignment import Assignment
+from fedcore.digests import canonical_json
 from fedcore.execute import remembered
 from fedcore.jobs import ClientJob, JobKind
 from fedcore.outcomes import Absent, ClientOutcome, ClientUpdate, Done, Failed, Refused
@@ -87,7 +89,7 @@ class SitesEngine:
     _unanswered: dict[str, list[ClientJob]] = field(default_factory=dict)
     _came_late: set[str] = field(default_factory=set)
     _litter: list[str] = field(default_factory=list)
-    _templates: dict[str, Template] = field(default_factory=dict)
+    _templates: dict[tuple[str, str], Template] = field(default_factory=dict)
 
     def run(self, jobs: Iterable[ClientJob]) -> Iterator[tuple[ClientJob, ClientOutcome]]:
         """(job, outcome) in completion order; who does not answer in time is absent."""
@@ -285,9 +287,13 @@ class SitesEngine:
     def _template(self, job: ClientJob) -> Template:
         if job.kind is JobKind.EVALUATE:
             return {}
-        if job.base.digest not in self._templates:
-            self._templates = {job.base.digest: template_of(self.store.get_arrays(job.base))}
-        return self._templates[job.base.digest]
+        asked = Assignment.from_json(job.settings["assignment"])
+        key = (job.base.digest, canonical_json(asked.to_json()))
+        if key not in self._templates:
+            template = template_of(asked.expected(self.store.get_arrays(job.base)))
+            same = {k: v for k, v in self._templates.items() if k[0] == job.base.digest}
+            self._templates = same | {key: template}
+        return self._templates[key]
 
 
 def _stale(done: Done, staleness: int) -> Done:

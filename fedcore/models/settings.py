@@ -9,38 +9,26 @@ from pydantic import Field, model_validator
 
 from fedcore.form import Choice
 from fedcore.models import provided
-from fedcore.models.preprocess import ImagePreprocess, Preprocess, default_preprocess
-from fedcore.settings import Plugin, Settings
+from fedcore.models.built import Built, Dropout
+from fedcore.models.preprocess import Preprocess, default_preprocess
+from fedcore.models.transformer_settings import (
+    DeitTinyRandomSettings as DeitTinyRandomSettings,
+)
+from fedcore.models.transformer_settings import (
+    TextTransformerSettings as TextTransformerSettings,
+)
+from fedcore.models.transformer_settings import (
+    TransformerSettings as TransformerSettings,
+)
+from fedcore.settings import Plugin
 
 if TYPE_CHECKING:
     from torch import nn
 
     from fedcore.task import Task
 
-Dropout = Annotated[float, Field(ge=0, lt=1, description="Dropout probability.")]
-TrainedPart = Annotated[
-    Literal["head", "last-block", "full"],
-    Field(description="What is trained and travels; the rest is frozen."),
-]
 
-
-class _Built(Settings):
-    """A model without pretrained weights that reads images in [-1, 1] or a scaled table."""
-
-    def preprocess(self, features: Mapping[str, Any]) -> Preprocess:
-        """How the model reads inputs that ``features`` describes."""
-        return default_preprocess(features)
-
-    def backbone_digest(self) -> str | None:
-        """SHA-256 of the pretrained weights that do not travel; None: there are none."""
-        return None
-
-    def identity(self) -> dict[str, Any]:
-        """JSON for job keys: everything that decides the built module, no paths."""
-        return self.model_dump(mode="json")
-
-
-class LogisticSettings(_Built, title="Logistic"):
+class LogisticSettings(Built, title="Logistic"):
     """Logistic (or linear) regression on the flattened input."""
 
     kind: Literal["logistic"] = "logistic"
@@ -52,7 +40,7 @@ class LogisticSettings(_Built, title="Logistic"):
         return mlp(input_shape, task.num_outputs)
 
 
-class MlpSettings(_Built, title="MLP"):
+class MlpSettings(Built, title="MLP"):
     """A multi-layer perceptron on the flattened input."""
 
     kind: Literal["mlp"] = "mlp"
@@ -68,7 +56,7 @@ class MlpSettings(_Built, title="MLP"):
         return mlp(input_shape, task.num_outputs, self.hidden, self.dropout)
 
 
-class McMahanCnnSettings(_Built, title="CNN (McMahan)"):
+class McMahanCnnSettings(Built, title="CNN (McMahan)"):
     """The MNIST CNN of McMahan et al. 2017 (1.7 million parameters)."""
 
     kind: Literal["cnn_mcmahan"] = "cnn_mcmahan"
@@ -80,7 +68,7 @@ class McMahanCnnSettings(_Built, title="CNN (McMahan)"):
         return cnn_mcmahan(image_shape(self.kind, input_shape), task.num_outputs)
 
 
-class GroupNormCnnSettings(_Built, title="CNN (GroupNorm)"):
+class GroupNormCnnSettings(Built, title="CNN (GroupNorm)"):
     """A small CNN with GroupNorm and a flatten head (224 thousand parameters)."""
 
     kind: Literal["cnn_gn"] = "cnn_gn"
@@ -95,7 +83,7 @@ class GroupNormCnnSettings(_Built, title="CNN (GroupNorm)"):
         return cnn_gn(shape, task.num_outputs, self.width, self.dropout)
 
 
-class CifarCnnSettings(_Built, title="CNN (CIFAR)"):
+class CifarCnnSettings(Built, title="CNN (CIFAR)"):
     """The CIFAR-10 CNN of McMahan et al. 2017 with GroupNorm (1.8 million parameters)."""
 
     kind: Literal["cnn_cifar"] = "cnn_cifar"
@@ -108,7 +96,7 @@ class CifarCnnSettings(_Built, title="CNN (CIFAR)"):
         return cnn_cifar(image_shape(self.kind, input_shape), task.num_outputs, self.dropout)
 
 
-class TanhCnnSettings(_Built, title="CNN (bounded)"):
+class TanhCnnSettings(Built, title="CNN (bounded)"):
     """The MNIST CNN of Papernot et al. 2021 for private training (26 thousand parameters)."""
 
     kind: Literal["cnn_tanh"] = "cnn_tanh"
@@ -124,7 +112,7 @@ class TanhCnnSettings(_Built, title="CNN (bounded)"):
         return cnn_tanh(shape, task.num_outputs, self.activation)
 
 
-class ScatteringSettings(_Built, title="Scattering"):
+class ScatteringSettings(Built, title="Scattering"):
     """A linear model on fixed scattering features: the most accurate under strong privacy."""
 
     kind: Literal["scattering"] = "scattering"
@@ -157,7 +145,7 @@ class ScatteringSettings(_Built, title="Scattering"):
         return ScatteringClassifier(backbone, task.num_outputs)
 
 
-class MobileNetSettings(_Built, title="MobileNet"):
+class MobileNetSettings(Built, title="MobileNet"):
     """A small MobileNetV2 with GroupNorm."""
 
     kind: Literal["mobilenet"] = "mobilenet"
@@ -172,7 +160,7 @@ class MobileNetSettings(_Built, title="MobileNet"):
         return mobilenet(shape, task.num_outputs, self.width, self.expansion)
 
 
-class ResNetSettings(_Built, title="ResNet"):
+class ResNetSettings(Built, title="ResNet"):
     """A residual network with GroupNorm; width 16 is quick on a CPU, 64 is the full one."""
 
     kind: Literal["resnet"] = "resnet"
@@ -185,103 +173,6 @@ class ResNetSettings(_Built, title="ResNet"):
 
         shape = image_shape(self.kind, input_shape)
         return resnet(shape, task.num_outputs, self.depth, self.width)
-
-
-class DeitTinyRandomSettings(_Built, title="Small transformer"):
-    """A small DeiT with random weights: the transformer path without any download."""
-
-    kind: Literal["deit_tiny_random"] = "deit_tiny_random"
-    mode: TrainedPart = "full"
-    image_size: int = Field(32, ge=8, le=512, description="Images are resized to this side.")
-    patch_size: int = Field(8, ge=2, le=64, description="Side of a patch.")
-    width: int = Field(48, ge=4, le=1024, description="Features of a token.")
-    blocks: int = Field(2, ge=1, le=48, description="Transformer blocks.")
-    heads: int = Field(3, ge=1, le=32, description="Attention heads.")
-    dropout: Dropout = 0.0
-
-    @model_validator(mode="after")
-    def _divides(self) -> DeitTinyRandomSettings:
-        for name, whole, part in (
-            ("patch_size", "image_size", self.image_size % self.patch_size),
-            ("heads", "width", self.width % self.heads),
-        ):
-            if part:
-                raise ValueError(
-                    f"{name}={getattr(self, name)} must divide {whole}={getattr(self, whole)}."
-                )
-        return self
-
-    def preprocess(self, features: Mapping[str, Any]) -> Preprocess:
-        """Colour images in [-1, 1], resized."""
-        _images_only(self.kind, features)
-        half = (0.5, 0.5, 0.5)
-        return ImagePreprocess(3, half, half, resize=(self.image_size, self.image_size))
-
-    def build(self, task: Task, input_shape: tuple[int, ...]) -> nn.Module:
-        """(n, 3, h, w) to (n, task.num_outputs)."""
-        from fedcore.models.transformer import TransformerClassifier, random_deit
-
-        backbone = random_deit(
-            image_size=self.image_size,
-            patch_size=self.patch_size,
-            width=self.width,
-            blocks=self.blocks,
-            heads=self.heads,
-            dropout=self.dropout,
-        )
-        return TransformerClassifier(backbone, task.num_outputs, self.mode, self.dropout)
-
-
-class TransformerSettings(Settings, title="Transformer"):
-    """A pretrained image classifier of the transformers library with a new head."""
-
-    kind: Literal["transformer"] = "transformer"
-    name: str = Field(
-        "facebook/deit-tiny-patch16-224",
-        min_length=1,
-        description="Checkpoint folder (as it is, or below FEDLOOM_DATA) or Hugging Face hub name.",
-    )
-    revision: str = Field("main", description="Branch, tag or commit on the hub.")
-    mode: TrainedPart = "head"
-    image_size: int | None = Field(
-        None,
-        ge=8,
-        le=2048,
-        description="Side of the images; null: the checkpoint's. Small is fast.",
-    )
-    dropout: Dropout = 0.0
-
-    def preprocess(self, features: Mapping[str, Any]) -> Preprocess:
-        """What the checkpoint's image processor does."""
-        from fedcore.models.checkpoint import find_checkpoint
-        from fedcore.models.processor import checkpoint_preprocess
-
-        _images_only(self.kind, features)
-        folder = find_checkpoint(self.name, self.revision)
-        return checkpoint_preprocess(folder, tuple(features["shape"]), self.image_size)
-
-    def backbone_digest(self) -> str | None:
-        """SHA-256 of the checkpoint's configuration and weights."""
-        from fedcore.models.checkpoint import checkpoint_digest, find_checkpoint
-
-        return checkpoint_digest(find_checkpoint(self.name, self.revision))
-
-    def identity(self) -> dict[str, Any]:
-        """JSON for job keys: the checkpoint's content instead of its place."""
-        own = self.model_dump(mode="json", exclude={"name", "revision"})
-        return own | {"backbone": self.backbone_digest()}
-
-    def build(self, task: Task, input_shape: tuple[int, ...]) -> nn.Module:
-        """(n, c, h, w) to (n, task.num_outputs).
-
-        Raises:
-          CheckpointNotFound: there are no such weights here.
-        """
-        from fedcore.models.checkpoint import find_checkpoint
-        from fedcore.models.transformer import TransformerClassifier, load_backbone
-
-        backbone = load_backbone(find_checkpoint(self.name, self.revision))
-        return TransformerClassifier(backbone, task.num_outputs, self.mode, self.dropout)
 
 
 class ModelPlugin(Plugin, title="Plug-in"):
@@ -341,14 +232,6 @@ def image_shape(kind: str, input_shape: tuple[int, ...], least: int = 8) -> tupl
     return channels, height, width
 
 
-def _images_only(kind: str, features: Mapping[str, Any]) -> None:
-    if features["kind"] != "image":
-        raise ValueError(
-            f"model kind={kind!r} reads images; the data is a {features['kind']}. "
-            "Use logistic or mlp."
-        )
-
-
 ModelSettings = Annotated[
     LogisticSettings
     | MlpSettings
@@ -361,6 +244,7 @@ ModelSettings = Annotated[
     | ResNetSettings
     | DeitTinyRandomSettings
     | TransformerSettings
+    | TextTransformerSettings
     | ModelPlugin,
     Field(discriminator="kind"),
     Choice(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -13,9 +13,31 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+@runtime_checkable
+class Fitted(Protocol):
+    """A module whose tensors take the shapes of what it is given, within what it is."""
+
+    def fit(self, params: Mapping[str, np.ndarray]) -> None:
+        """Take them, and the values of what is carried."""
+        ...
+
+    def carried(self) -> Mapping[str, torch.Tensor | None]:
+        """What is sent to clients though they never train it, by name; None: counts as zero."""
+        ...
+
+
 def trainable_parameters(model: nn.Module) -> dict[str, torch.nn.Parameter]:
     """The parameters that require a gradient, by name, in sorted order."""
     return dict(sorted((n, p) for n, p in model.named_parameters() if p.requires_grad))
+
+
+def as_array(tensor: torch.Tensor) -> np.ndarray:
+    """On the CPU; bfloat16, which numpy does not have, as float32."""
+    import torch
+
+    tensor = tensor.detach().cpu()
+    array: np.ndarray = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+    return array
 
 
 def trainable_state(model: nn.Module) -> dict[str, np.ndarray]:
@@ -29,28 +51,37 @@ def trainable_state(model: nn.Module) -> dict[str, np.ndarray]:
 def load_trainable(model: nn.Module, state: Mapping[str, np.ndarray]) -> None:
     """Set the trainable parameters of ``model`` to ``state``; nothing changes when it does not fit.
 
+    A :class:`Fitted` model takes shapes from it, and what is carried beside the parameters. Where
+    only a shape is wrong, its own may have changed: load a state that fits before using it.
+
     Raises:
       ValueError: names, shapes or dtypes differ, or a value is not finite.
     """
     import torch
 
     parameters = trainable_parameters(model)
-    missing, unknown = sorted(parameters.keys() - state), sorted(state.keys() - parameters.keys())
+    may_have = {*model.carried()} if isinstance(model, Fitted) else set()
+    missing = sorted(parameters.keys() - state)
+    unknown = sorted(state.keys() - parameters.keys() - may_have)
     if missing or unknown:
         raise ValueError(
             f"state does not fit the model: missing {missing[:3]}, unknown {unknown[:3]} "
             f"({len(missing)} and {len(unknown)}); it must name exactly the trainable parameters."
         )
-    for name, parameter in parameters.items():
-        value = state[name]
-        if value.shape != tuple(parameter.shape):
-            raise ValueError(
-                f"state[{name!r}] has shape {value.shape}; it must be {tuple(parameter.shape)}."
-            )
+    for name, value in state.items():
         if value.dtype != np.float32:
             raise ValueError(f"state[{name!r}] has dtype {value.dtype}; it must be float32.")
         if not np.isfinite(value).all():
             raise ValueError(f"state[{name!r}] has values that are not finite; it was refused.")
+    if isinstance(model, Fitted):
+        model.fit(state)
+        parameters = trainable_parameters(model)
+    for name, parameter in parameters.items():
+        if state[name].shape != tuple(parameter.shape):
+            raise ValueError(
+                f"state[{name!r}] has shape {state[name].shape}; it must be "
+                f"{tuple(parameter.shape)}."
+            )
     with torch.no_grad():
         for name, parameter in parameters.items():
             # A copy: blobs are memory-mapped and read-only, which torch warns about.

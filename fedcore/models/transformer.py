@@ -1,59 +1,111 @@
-"""Image classifiers of the ``transformers`` library with a new head, trained in part or in full."""
+"""Classifiers on networks of ``transformers``, trained in part, by adapters or in full."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import nn
 
+from fedcore.models.adapter_settings import AdapterSettings
+from fedcore.models.adapters import add_adapters, carried, fit_adapters
+from fedcore.models.cutting import Above, Below, can_be_cut, find_blocks
+from fedcore.models.frozen import Cut
 from fedcore.models.quiet import quiet_transformers
+from fedcore.models.state import trainable_parameters
+from fedcore.tensors import Arrays
 
-Mode = Literal["head", "last-block", "full"]
+Mode = Literal["head", "last-block", "adapters", "full"]
 
 
 class TransformerClassifier(nn.Module):
-    """A backbone and a linear head. What is frozen stays in evaluation mode, dropout included.
+    """A backbone and a head. What is frozen stays in evaluation mode, dropout included.
 
     Attributes:
-      backbone: from (n, channels, h, w) to features (n, d).
-      head: dropout and a linear layer, from features to logits (n, outputs).
-      mode: what is trained: the head; also the last block and what follows it; everything.
+      backbone: from inputs (n, ...) to features; a :class:`fedcore.models.cutting.Backbone`.
+      head: from features to logits (n, outputs); always trained, in float32.
+      mode: what else is: nothing; the last block and what follows it; adapters in the top blocks;
+        everything.
     """
 
-    def __init__(self, backbone: ImageBackbone, outputs: int, mode: Mode, dropout: float) -> None:
+    def __init__(
+        self,
+        backbone: Any,
+        head: nn.Module,
+        mode: Mode,
+        adapter: AdapterSettings | None = None,
+        example: torch.Tensor | None = None,
+    ) -> None:
+        """
+        Args:
+          adapter: for mode ``adapters``.
+          example: some preprocessed inputs, to try whether the backbone can be cut at a block;
+            None: it is not.
+        """
         super().__init__()
         self.mode = mode
         self.backbone = backbone
-        linear = nn.Linear(backbone.width, outputs)
-        # As in ViT and DeiT: small weights, no bias.
-        nn.init.normal_(linear.weight, std=0.02)
-        nn.init.zeros_(linear.bias)
-        self.head = nn.Sequential(nn.Dropout(dropout), linear)
-        if mode != "full":
-            self.backbone.requires_grad_(False)
+        self.head = head
+        self._adapter = adapter or AdapterSettings()
+        self._cuts: dict[int | None, tuple[nn.Module, nn.Module]] = {}
+        self._first = 0  # block with something to train
+        if mode == "adapters":
+            self._first = add_adapters(backbone.network, self._adapter)
+        elif mode != "full":
+            backbone.requires_grad_(False)
         if mode == "last-block":
-            for parameter in backbone.from_last_block():
+            blocks = find_blocks(backbone.network)[1]
+            self._first = len(blocks) - 1
+            for parameter in from_last_block(backbone.network):
                 parameter.requires_grad_(True)
+        self._can_be_cut = (
+            mode in ("last-block", "adapters")
+            and example is not None
+            and can_be_cut(backbone, example)
+        )
+        self._travel = [n for n in trainable_parameters(backbone)] if mode != "full" else []
 
-    @property
-    def has_frozen_backbone(self) -> bool:
-        """Whether features of an image never change, so that they can be kept."""
-        return self.mode == "head"
+    def cut(self) -> Cut | None:
+        """After all of the backbone when the head alone is trained now, else before the first block
+        with something to train; see :class:`fedcore.models.frozen.CanBeCut`."""
+        if not any(parameter.requires_grad for parameter in self.backbone.parameters()):
+            named = dict(self.backbone.named_parameters())
+            travelling = {name: named[name] for name in self._travel}
+            travelling |= {n: t for n, t in carried(self.backbone).items() if t is not None}
+            return Cut(self.backbone, self.head, travelling)
+        if not self._can_be_cut:
+            return None
+        if self._first not in self._cuts:
+            self._cuts[self._first] = (
+                Below(self.backbone, self._first),
+                Above(self.backbone, self._first, self.head),
+            )
+        return Cut(*self._cuts[self._first])
+
+    def fit(self, params: Arrays) -> None:
+        """Take the ranks of adapters and the corrections of weights that ``params`` have."""
+        fit_adapters(self, params, self._adapter.scaling)
+
+    def carried(self) -> Mapping[str, torch.Tensor | None]:
+        """What is sent to clients beside what they train, by name; None where it counts as zero."""
+        return carried(self)
 
     def train(self, mode: bool = True) -> TransformerClassifier:
         """As ``nn.Module.train``, but frozen blocks stay in evaluation mode."""
         super().train(mode)
         if mode and self.mode != "full":
             self.backbone.eval()
-        if mode and self.mode == "last-block":
-            self.backbone.last_block.train()
+        if mode and self.mode in ("last-block", "adapters"):
+            for block in find_blocks(self.backbone.network)[1][self._first :]:
+                block.train()
         return self
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """(n, channels, h, w) to logits (n, outputs)."""
-        return self.head(self.backbone(inputs))
+        """(n, ...) to logits (n, outputs)."""
+        logits: torch.Tensor = self.head(self.backbone(inputs))
+        return logits
 
 
 class ImageBackbone(nn.Module):
@@ -80,57 +132,68 @@ class ImageBackbone(nn.Module):
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """(n, channels, h, w) to features (n, width); other sizes by interpolated positions."""
+        call = self.call(inputs)
+        return self.features(self.network(**call), call)
+
+    def call(self, inputs: torch.Tensor) -> dict[str, Any]:
+        """Arguments of the network for images (n, channels, h, w)."""
         config: Any = self.network.config
         size = getattr(config, "image_size", None)
         expected = tuple(size) if isinstance(size, list | tuple) else (size, size)
-        options = {}
         if config.model_type in ("vit", "deit") and tuple(inputs.shape[2:]) != expected:
-            options["interpolate_pos_encoding"] = True
-        features: torch.Tensor = self.network(pixel_values=inputs, **options).logits
-        return features
+            return {"pixel_values": inputs, "interpolate_pos_encoding": True}
+        return {"pixel_values": inputs}
 
-    @property
-    def last_block(self) -> nn.Module:
-        """The last of the backbone's blocks (of its largest outermost list of modules).
+    def resume(self, states: torch.Tensor) -> dict[str, Any]:
+        """Arguments of a network that goes on from states (n, positions, d)."""
+        return {"pixel_values": states}
 
-        Raises:
-          ValueError: the backbone has no list of blocks.
-        """
-        lists: dict[str, nn.ModuleList] = {}
-        for name, module in self.network.named_modules():
-            inside = any(name.startswith(f"{outer}.") for outer in lists)
-            if isinstance(module, nn.ModuleList) and len(module) and not inside:
-                lists[name] = module
-        if not lists:
-            raise ValueError(
-                f"{type(self.network).__name__} has no list of blocks; use mode head or full."
-            )
-        largest = max(lists.values(), key=lambda m: sum(p.numel() for p in m.parameters()))
-        return largest[-1]
+    def kept(self, states: torch.Tensor, call: Mapping[str, Any]) -> torch.Tensor:
+        """The states as they are: images have no padding."""
+        return states
 
-    def from_last_block(self) -> list[nn.Parameter]:
-        """Parameters of the last block and of all that was registered after it (the final norm)."""
-        everything = list(self.network.parameters())
-        first = next(self.last_block.parameters())
-        start = next(i for i, parameter in enumerate(everything) if parameter is first)
-        return everything[start:]
+    def features(self, answer: Any, call: Mapping[str, Any]) -> torch.Tensor:
+        """(n, width) float32."""
+        features: torch.Tensor = answer.logits
+        return features.float()
+
+
+def from_last_block(network: nn.Module) -> list[nn.Parameter]:
+    """Parameters of the last block and of all that was registered after it (the final norm)."""
+    everything = list(network.parameters())
+    first = next(find_blocks(network)[1][-1].parameters())
+    start = next(i for i, parameter in enumerate(everything) if parameter is first)
+    return everything[start:]
+
+
+def new_head(width: int, outputs: int, dropout: float) -> nn.Module:
+    """Dropout and a linear layer from features (n, width) to logits (n, outputs)."""
+    linear = nn.Linear(width, outputs)
+    # As in ViT and DeiT: small weights, no bias.
+    nn.init.normal_(linear.weight, std=0.02)
+    nn.init.zeros_(linear.bias)
+    return nn.Sequential(nn.Dropout(dropout), linear)
 
 
 def _layers(classifier: nn.Module | None) -> list[Any]:
     return list(classifier) if isinstance(classifier, nn.Sequential) else [classifier]
 
 
-def load_backbone(folder: Path) -> ImageBackbone:
-    """The classifier in a checkpoint folder, float32, without its last layer; safetensors only."""
+def load_backbone(folder: Path, options: Mapping[str, Any]) -> ImageBackbone:
+    """The classifier in a checkpoint folder without its last layer; safetensors only.
+
+    Args:
+      options: how weights are kept, from :func:`fedcore.models.weights.loading`.
+    """
     from transformers import AutoModelForImageClassification
 
     with quiet_transformers():
         network = AutoModelForImageClassification.from_pretrained(
             folder,
-            dtype=torch.float32,
             use_safetensors=True,
             local_files_only=True,
             trust_remote_code=False,
+            **options,
         )
     return ImageBackbone(network)
 

@@ -108,6 +108,7 @@ def client_round(
     owner: Owner | None,
     *,
     round: int,
+    parts: Sequence[str],
     state: Arrays,
 ) -> ClientRound:
     """The key is of this very sum: other updates, or another clip norm, get other noise.
@@ -117,6 +118,7 @@ def client_round(
       base: digest of the model before.
       owner: the coordinator's secret and ledger; not needed with a fixed secret.
       round: from 1.
+      parts: of the model, that the round trains; noise on others cannot be gone on from.
       state: the server's, by name. It has the names of earlier sums, which are public, and never
         their noise.
 
@@ -127,7 +129,8 @@ def client_round(
     secret, groups = getattr(config.privacy, "secret", None), config.participation.apart
 
     def needs(number: int) -> str:
-        return digest_json([mechanism.band, mechanism.sum_multiplier, groups, secret, number])
+        how = [mechanism.band, mechanism.sum_multiplier, groups, secret, list(parts)]
+        return digest_json([*how, number])
 
     earlier = _earlier(mechanism, state, needs(round))
     about = ["client level", config.digest, base, held, asdict(mechanism), list(earlier)]

@@ -86,7 +86,28 @@ def round_table(
     title += "".join(others) + (f"; scores on {split}." if split else ".")
     if spent is not None:
         title += f" Epsilon spent: {spent}."
+    title += adapters_sentence(record.get("adapters") or {})
     return f"{title}\n\n{markdown_table(header, rows)}"
+
+
+def adapters_sentence(told: Mapping[str, Any]) -> str:
+    """How far the adapters' product is off after a round, and their ranks; empty without adapters.
+
+    >>> adapters_sentence({"error": 0.25, "layers": {"q": {"error": 0.25, "rank": 8}}})
+    ' Adapters: product off by 2.5e-01, most at q (2.5e-01); rank 8.'
+    """
+    layers = told.get("layers") or {}
+    if not layers:
+        return ""
+    worst = max(sorted(layers), key=lambda name: layers[name]["error"] or 0.0)
+    ranks = sorted({row["rank"] for row in layers.values()})
+    rank = f"rank {ranks[0]}" if len(ranks) == 1 else f"ranks {ranks[0]} to {ranks[-1]}"
+    off, most = _power(told.get("error")), _power(layers[worst]["error"])
+    return f" Adapters: product off by {off}, most at {worst} ({most}); {rank}."
+
+
+def _power(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1e}"
 
 
 def _spent(spent: Spending, client: str) -> list[Any]:
@@ -156,6 +177,7 @@ def rounds_table(records: Sequence[Mapping[str, Any]]) -> str:
         for name in SCORES[:4]
         if any(_overall(record, split, name) is not None for record in records)
     ]
+    adapters = ["adapter error"] * any(record.get("adapters") for record in records)
     rows = []
     for record in records:
         outcomes = record.get("outcomes") or {}
@@ -165,10 +187,12 @@ def rounds_table(records: Sequence[Mapping[str, Any]]) -> str:
                 record["round"],
                 f"{done} of {len(outcomes)}",
                 *(_overall(record, split, name) for split, name in columns),
+                *(_power((record.get("adapters") or {}).get("error")) for _ in adapters),
                 short(record.get("model")),
             ]
         )
-    header = ["round", "clients", *(f"{split} {name}" for split, name in columns), "model"]
+    measured = (f"{split} {name}" for split, name in columns)
+    header = ["round", "clients", *measured, *adapters, "model"]
     return markdown_table(header, rows)
 
 

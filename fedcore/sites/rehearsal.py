@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from fedcore.assignment import Assignment
 from fedcore.config import RunConfig
 from fedcore.execute import execute
 from fedcore.federation import Federation, Holding
@@ -80,7 +81,7 @@ def rehearse(
             asked("train", 1, job.key),
             Delta(
                 store.get_arrays(update.delta),
-                store.get_arrays(base),
+                Assignment.from_json(job.settings["assignment"]).expected(store.get_arrays(base)),
                 update.num_examples,
                 update.metrics,
             ),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fedcore.assignment import Assignment
 from fedcore.data.dataset import Dataset
 from fedcore.execute import execute
 from fedcore.federation import Federation
@@ -142,7 +143,7 @@ class Workbench:
         store = self.site.store
         return Delta(
             store.get_arrays(update.delta),
-            store.get_arrays(base),
+            Assignment.from_json(job.settings["assignment"]).expected(store.get_arrays(base)),
             update.num_examples,
             update.metrics,
         )

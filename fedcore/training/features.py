@@ -18,48 +18,54 @@ import torch
 from torch import nn
 
 from fedcore.digests import digest_arrays, digest_json
-from fedcore.models.frozen import HeadOnBackbone
+from fedcore.models.frozen import Cut
 from fedcore.models.preprocess import Preprocess
 
-# Images of a forward pass. Fixed, because sums differ in the last bit between batch sizes.
+# Inputs of a forward pass. Fixed, because sums differ in the last bit between batch sizes.
 CHUNK = 16
 
 _DIGESTS: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
 
 
-def frozen_digest(model: HeadOnBackbone) -> str:
-    """SHA-256 of the frozen backbone's layers and tensors; they never change while it lives."""
-    backbone = model.backbone
+def frozen_digest(cut: Cut) -> str:
+    """SHA-256 of the frozen backbone's layers and tensors; most never change while it lives."""
+    backbone = cut.backbone
     if backbone not in _DIGESTS:
         arrays = {
-            name: tensor.detach().cpu().numpy()
+            name: _array(tensor)
             for name, tensor in backbone.state_dict(keep_vars=True).items()
+            if name not in cut.travelling
         }
         _DIGESTS[backbone] = digest_json([repr(backbone), digest_arrays(arrays)])
-    return _DIGESTS[backbone]
+    if not cut.travelling:
+        return _DIGESTS[backbone]
+    anew = digest_arrays({name: _array(tensor) for name, tensor in cut.travelling.items()})
+    return digest_json([_DIGESTS[backbone], anew])
 
 
 def backbone_features(
-    model: HeadOnBackbone,
+    cut: Cut,
     inputs: np.ndarray,
     preprocess: Preprocess,
     cache: Path | None,
     device: str = "cpu",
 ) -> torch.Tensor:
-    """Features (n, d) float32 of raw ``inputs``, from ``cache`` when they are there and intact.
+    """Features (n, ...) of raw ``inputs``, from ``cache`` when they are there and intact.
+
+    Of the type that the backbone computes in. Sequences are as long as the longest one.
 
     Args:
-      model: its backbone is frozen.
-      inputs: raw images (n, h, w, c) uint8.
+      cut: a model in two.
+      inputs: raw images (n, h, w, c) or texts (n, most_bytes), uint8.
       preprocess: what turns them into what the model reads.
       cache: folder of the client, or None to compute them again each time; the same values.
       device: where to compute.
     """
     if cache is None:
-        return _computed(model, inputs, preprocess, device)
+        return _computed(cut.backbone, inputs, preprocess, device)
     key = digest_json(
         {
-            "backbone": frozen_digest(model),
+            "backbone": frozen_digest(cut),
             "preprocess": preprocess.to_json(),
             "inputs": digest_arrays({"inputs": inputs}),
             "torch": torch.__version__,
@@ -71,24 +77,42 @@ def backbone_features(
     kept = _read(path)
     if kept is not None:
         return kept
-    features = _computed(model, inputs, preprocess, device)
+    features = _computed(cut.backbone, inputs, preprocess, device)
     _write(path, features)
     return features
 
 
 def _computed(
-    model: HeadOnBackbone, inputs: np.ndarray, preprocess: Preprocess, device: str
+    backbone: nn.Module, inputs: np.ndarray, preprocess: Preprocess, device: str
 ) -> torch.Tensor:
-    backbone = model.backbone
-    was_training = backbone.training
+    modes = {module: module.training for module in backbone.modules()}
+    order = preprocess.order(inputs)
     backbone.eval()
     with torch.no_grad():
         parts = [
-            backbone(preprocess.apply(inputs[start : start + CHUNK]).to(device)).float().cpu()
-            for start in range(0, len(inputs), CHUNK)
+            backbone(preprocess.apply(inputs[chunk]).to(device)).cpu()
+            for chunk in np.split(order, range(CHUNK, len(order), CHUNK))
         ]
-    backbone.train(was_training)
-    return torch.cat(parts)
+    for module, mode in modes.items():
+        module.training = mode
+    shape = [max(sizes) for sizes in zip(*(part.shape[1:] for part in parts), strict=True)]
+    features = parts[0].new_zeros(len(inputs), *shape)
+    for start, part in zip(range(0, len(inputs), CHUNK), parts, strict=True):
+        rows = torch.from_numpy(order[start : start + CHUNK])
+        if part.shape[1:] == features.shape[1:]:
+            features[rows] = part
+        else:  # of shorter sequences
+            features[rows, : part.shape[1]] = part
+    return features
+
+
+def _array(tensor: torch.Tensor) -> np.ndarray:
+    """For digests; numpy has no bfloat16, whose bits are taken for integers."""
+    tensor = tensor.detach().cpu()
+    array: np.ndarray = (
+        tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor
+    ).numpy()
+    return array
 
 
 def _read(path: Path) -> torch.Tensor | None:
@@ -121,14 +145,14 @@ def _is_intact(path: Path, inode: int, size: int, changed: int) -> bool:
             digest: str | None = (file.metadata() or {}).get("digest")
     except (SafetensorError, OSError):
         return False
-    return digest == digest_arrays({"features": features.numpy()})
+    return digest == digest_arrays({"features": _array(features)})
 
 
 def _write(path: Path, features: torch.Tensor) -> None:
     """Under another name first, so that no half-written file is ever read."""
     from safetensors.torch import save
 
-    digest = digest_arrays({"features": features.numpy()})
+    digest = digest_arrays({"features": _array(features)})
     content = save({"features": features}, metadata={"digest": digest})
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

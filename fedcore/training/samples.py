@@ -18,7 +18,7 @@ KEPT_BYTES = 256 * 2**20
 
 
 class Samples:
-    """Inputs of ``len(samples)`` samples; ``batch(indices)`` is float32 (b, ...)."""
+    """Inputs of ``len(samples)`` samples; ``batch(indices)`` is what a model reads, (b, ...)."""
 
     def __init__(self, inputs: np.ndarray | torch.Tensor, preprocess: Preprocess | None) -> None:
         """Raw arrays with their preprocessing, or a tensor (cached features) with None."""

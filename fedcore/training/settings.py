@@ -11,7 +11,8 @@ from fedcore.form import Choice
 from fedcore.settings import Settings
 from fedcore.training.device import DevicePolicy
 
-HEAD_LEARNING_RATE = 5e-4
+# AdamW's in the Trainer, by what of a transformer is trained; for all else 1e-4.
+LEARNING_RATES = {"head": 5e-4, "adapters": 1e-3}
 LEARNING_RATE = 1e-4
 
 
@@ -94,7 +95,17 @@ class _LocalSettings(Settings):
         NoAugmentation(), description="Random changes of training images."
     )
     schedule: Schedule = Field(
-        ConstantSchedule(), description="Learning rate over the rounds of the run."
+        ConstantSchedule(),
+        description="Learning rate over the rounds of the run, after those of the head alone.",
+    )
+    head_rounds: int = Field(
+        0,
+        ge=0,
+        description="First rounds that train the head alone: cheap, as all before it is then the "
+        "same in each of them and kept.",
+    )
+    head_learning_rate: float | None = Field(
+        None, gt=0, description="Step size in these rounds; null: as in the others."
     )
     dtype: Literal["float32", "bfloat16"] = Field(
         "float32", description="Arithmetic of forward and backward passes; weights are float32."
@@ -108,6 +119,21 @@ class _LocalSettings(Settings):
         if isinstance(data, dict) and data.get("epochs") is None and data.get("steps") is None:
             return {**data, "epochs": 1}
         return data
+
+    def _rate(self, base: float, round_number: int, rounds: int) -> float:
+        if round_number <= self.head_rounds:
+            return self.head_learning_rate or base
+        left = max(1, rounds - self.head_rounds)
+        return base * self.schedule.factor(round_number - self.head_rounds, left)
+
+    @model_validator(mode="after")
+    def _head_rate_is_for_head_rounds(self) -> _LocalSettings:
+        if self.head_learning_rate is not None and not self.head_rounds:
+            raise ValueError(
+                f"head_learning_rate={self.head_learning_rate:g} has no effect with head_rounds=0; "
+                "remove it or set head_rounds."
+            )
+        return self
 
     @model_validator(mode="after")
     def _epochs_or_steps(self) -> _LocalSettings:
@@ -142,7 +168,7 @@ class LoopSettings(_LocalSettings, title="Small loop"):
         >>> LoopSettings(learning_rate=0.1).learning_rate_at(3, 5)
         0.1
         """
-        return self.learning_rate * self.schedule.factor(round_number, rounds)
+        return self._rate(self.learning_rate, round_number, rounds)
 
 
 class TrainerSettings(_LocalSettings, title="Hugging Face Trainer"):
@@ -155,8 +181,8 @@ class TrainerSettings(_LocalSettings, title="Hugging Face Trainer"):
     learning_rate: float | None = Field(
         None,
         gt=0,
-        description="Step size of AdamW in the first round; null: 5e-4 for a head, 1e-4 when "
-        "blocks of the backbone are trained.",
+        description="Step size of AdamW in the first round; null: 5e-4 for a head, 1e-3 for "
+        "adapters, 1e-4 when blocks of the backbone are trained.",
     )
     weight_decay: float = Field(0.01, ge=0, description="Decay of the weights per step.")
     max_grad_norm: float | None = Field(
@@ -169,8 +195,8 @@ class TrainerSettings(_LocalSettings, title="Hugging Face Trainer"):
 
     def learning_rate_at(self, round_number: int, rounds: int, mode: str | None = None) -> float:
         """Step size of round 1, 2, ... of ``rounds``; the model's ``mode`` decides the default."""
-        base = self.learning_rate or (HEAD_LEARNING_RATE if mode == "head" else LEARNING_RATE)
-        return base * self.schedule.factor(round_number, rounds)
+        base = self.learning_rate or LEARNING_RATES.get(mode or "", LEARNING_RATE)
+        return self._rate(base, round_number, rounds)
 
 
 TrainingSettings = Annotated[LoopSettings | TrainerSettings, Field(discriminator="kind"), Choice()]

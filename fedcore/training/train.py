@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from torch import nn
 
 from fedcore.models.frozen import on_frozen_backbone
+from fedcore.models.parts import training_only
 from fedcore.models.preprocess import Preprocess
 from fedcore.models.state import trainable_parameters
 from fedcore.rng import seeded_globals, stream
@@ -44,13 +46,15 @@ def train(
     device: str = "cpu",
     private: ExampleNoise | None = None,
     key: bytes | None = None,
+    parts: Collection[str] | None = None,
     groups: np.ndarray | None = None,
 ) -> TrainResult:
     """Train ``model`` in place on one client's samples; the caller takes ``after - anchor``.
 
     Args:
       model: from :func:`fedcore.models.build.build_model`, holding the anchor.
-      inputs: raw images (n, h, w, c) uint8 or tables (n, columns) float32.
+      inputs: raw images (n, h, w, c) or texts (n, most_bytes) uint8, or tables (n, columns)
+        float32.
       targets: as in :class:`fedcore.task.TaskKind`.
       task: gives the loss.
       preprocess: what turns ``inputs`` into what the model reads.
@@ -67,6 +71,7 @@ def train(
         the settings' epochs, steps and batch size, and no metrics.
       key: 32 bytes of this job that only the client can compute; all that is random about private
         training comes from it, nothing from ``seed``.
+      parts: of :data:`fedcore.models.parts.PARTS` that are trained; None: all that is trainable.
       groups: (n,) str, the group of persons of each sample, where ``private`` tells them apart.
 
     Raises:
@@ -84,7 +89,11 @@ def train(
             )
         secret = private_steps(private, key, len(inputs), groups)
         seed = secret.seed
-    with one_thread(), seeded_globals(seed, "training", *names):
+    with (
+        one_thread(),
+        seeded_globals(seed, "training", *names),
+        training_only(model, parts),
+    ):
         model.to(device).train()
         keeps_features = isinstance(settings.augmentation, NoAugmentation)
         network, samples = _network_and_samples(
@@ -126,30 +135,36 @@ def predict(
     batch_size: int = 256,
     cache: Path | None = None,
     device: str = "cpu",
+    parts: Collection[str] | None = None,
 ) -> np.ndarray:
     """Logits (n, outputs) float32 of ``model`` in evaluation mode; n may be 0.
 
     Args:
       model: any module of :mod:`fedcore.models`.
-      inputs: raw images (n, h, w, c) uint8 or tables (n, columns) float32.
+      inputs: raw images (n, h, w, c) or texts (n, most_bytes) uint8, or tables (n, columns)
+        float32.
       preprocess: what turns ``inputs`` into what the model reads.
       batch_size: samples of a batch.
       cache: folder for features of frozen backbones; speed only.
       device: where to compute.
+      parts: that were trained last: features are kept before the first of them.
     """
     if len(inputs) == 0:
         one = np.zeros((1, *inputs.shape[1:]), dtype=inputs.dtype)
         return predict(model, one, preprocess=preprocess, device=device)[:0]
     was_training = model.training
-    with one_thread(), torch.no_grad():
+    with one_thread(), torch.no_grad(), training_only(model, parts):
         model.to(device).eval()
         network, samples = _network_and_samples(model, inputs, preprocess, cache, device)
-        parts = [
+        order = preprocess.order(inputs)
+        batches = [
             network(samples.batch(indices).to(device)).float().cpu().numpy()
-            for indices in torch.arange(len(inputs)).split(batch_size)
+            for indices in torch.from_numpy(order).split(batch_size)
         ]
     model.train(was_training)
-    return np.concatenate(parts)
+    logits = np.concatenate(batches)
+    logits[order] = logits.copy()
+    return logits
 
 
 def _batches(

@@ -165,28 +165,23 @@ class _DriftAndClip(TrainerCallback):
 
 
 def _dataset(lesson: Lesson) -> Any:
-    """Images as PNG in a ``datasets.Dataset``; tables and features as rows of floats."""
-    import datasets
-
-    targets = lesson.targets.numpy()
+    """Images as PNG in a ``datasets.Dataset``; of anything else the samples' numbers."""
     raw = lesson.samples.raw
     if isinstance(raw, np.ndarray) and raw.ndim == 4:
-        return to_huggingface(Split(raw, targets), lesson.task)
-    rows = raw.numpy() if isinstance(raw, torch.Tensor) else raw
-    return datasets.Dataset.from_dict({"row": rows, "label": targets}).with_format("numpy")
+        return to_huggingface(Split(raw, lesson.targets.numpy()), lesson.task)
+    return range(len(lesson.samples))
 
 
 def _collate(lesson: Lesson) -> Any:
     preprocess = lesson.samples.preprocess
 
     def collate(rows):
+        if preprocess is None or not isinstance(rows[0], dict):
+            chosen = torch.tensor(rows)
+            return {"inputs": lesson.samples.batch(chosen), "targets": lesson.targets[chosen]}
         targets = torch.from_numpy(np.array([row["label"] for row in rows]))
-        if "image" in rows[0]:
-            images = np.stack([np.asarray(row["image"]) for row in rows])
-            inputs = images[..., None] if images.ndim == 3 else images
-        else:
-            inputs = np.stack([row["row"] for row in rows]).astype(np.float32)
-        ready = torch.from_numpy(inputs) if preprocess is None else preprocess.apply(inputs)
+        images = np.stack([np.asarray(row["image"]) for row in rows])
+        ready = preprocess.apply(images[..., None] if images.ndim == 3 else images)
         return {"inputs": ready, "targets": targets.to(lesson.targets.dtype)}
 
     return collate

@@ -52,14 +52,16 @@ def mlflow_key(name: str) -> str:
 def metric_values(records: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, float, int]]:
     """(key, value, round) of all that was measured; undefined values are left out or NaN.
 
-    Keys: ``clients/asked``, ``clients/done``, ``val/accuracy``, ``val/accuracy/worst_client``,
-    ``val/accuracy/client/cleveland``.
+    Keys: ``clients/asked``, ``clients/done``, ``adapter_error``, ``val/accuracy``,
+    ``val/accuracy/worst_client``, ``val/accuracy/client/cleveland``.
     """
     for record in records:
         outcomes = record.get("outcomes") or {}
         done = sum(1 for outcome in outcomes.values() if outcome.get("status") == "done")
         yield "clients/asked", float(len(outcomes)), int(record["round"])
         yield "clients/done", float(done), int(record["round"])
+        if (error := (record.get("adapters") or {}).get("error")) is not None:
+            yield "adapter_error", float(error), int(record["round"])
     for split, metrics in curves_of(records).items():
         for metric, curve in metrics.items():
             for step, round_ in enumerate(curve.rounds.tolist()):

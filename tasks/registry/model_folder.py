@@ -151,9 +151,10 @@ def pip_requirements(run: FinishedRun) -> list[str]:
     names = ["mlflow", "numpy", "pandas", "pydantic", "safetensors", "torch"]
     if run.header["features"]["kind"] == "image":
         names.append("pillow")
-    kind = run.config["model"]["kind"]
-    if kind in ("transformer", "deit_tiny_random"):
-        names.append("transformers")
+    model = run.config["model"]
+    kind = model["kind"]
+    if kind in ("transformer", "text_transformer", "deit_tiny_random"):
+        names += ["transformers", "peft"] if model["mode"] == "adapters" else ["transformers"]
     if kind == "plugin":
         found = metadata.entry_points(group="fedloom.models", name=run.config["model"]["name"])
         names += [point.dist.name for point in found if point.dist]

@@ -69,6 +69,7 @@ def load_module(folder: Path, value: Mapping[str, Any]) -> Any:
 
     from fedcore.digests import digest_arrays
     from fedcore.models.settings import ModelSettings
+    from fedcore.models.state import Fitted
     from fedcore.task import Task
 
     state: dict[str, np.ndarray] = {}
@@ -87,6 +88,8 @@ def load_module(folder: Path, value: Mapping[str, Any]) -> Any:
         module = settings.build(task, tuple(value["input_shape"]))
     else:
         module = _transformer(value["backbone"], settings, task)
+    if isinstance(module, Fitted):
+        module.fit(state)
     module.load_state_dict({name: torch.from_numpy(array) for name, array in state.items()})
     return module.eval()
 
@@ -96,13 +99,15 @@ def _transformer(config: Mapping[str, Any], settings: Any, task: Any) -> Any:
     import torch
     from transformers import AutoConfig, AutoModelForImageClassification
 
-    from fedcore.models.transformer import ImageBackbone, TransformerClassifier
+    from fedcore.models.transformer import ImageBackbone, TransformerClassifier, new_head
 
     network = AutoModelForImageClassification.from_config(
-        AutoConfig.for_model(**config), dtype=torch.float32
+        AutoConfig.for_model(**config),
+        dtype=torch.float32 if settings.base == "float32" else torch.bfloat16,
     )
     backbone = ImageBackbone(network)
-    return TransformerClassifier(backbone, task.num_outputs, settings.mode, settings.dropout)
+    head = new_head(backbone.width, task.num_outputs, settings.dropout)
+    return TransformerClassifier(backbone, head, settings.mode, settings.adapter)
 
 
 def model_inputs(value: Mapping[str, Any], raw: Any, client: str = "") -> np.ndarray:

@@ -38,9 +38,12 @@ MODELS = {
     "cnn": GroupNormCnnSettings(width=4),
     "head": DeitTinyRandomSettings(mode="head", **TINY),
     "last-block": DeitTinyRandomSettings(mode="last-block", **TINY),
+    "adapters": DeitTinyRandomSettings(
+        mode="adapters", adapter={"rank": 2, "targets": ["q_proj", "fc1"], "layers": 1}, **TINY
+    ),
     "full": DeitTinyRandomSettings(mode="full", **TINY),
 }
-HEAVY = ("head", "last-block", "full")
+HEAVY = ("head", "last-block", "adapters", "full")
 # The Trainer takes seconds for each, a transformer alone too.
 CASES = [
     pytest.param(

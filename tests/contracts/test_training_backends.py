@@ -40,6 +40,10 @@ MODELS = {
     "cnn": (GroupNormCnnSettings(width=4, dropout=0.3), IMAGE),
     "head": (DeitTinyRandomSettings(mode="head", **TINY), IMAGE),
     "last-block": (DeitTinyRandomSettings(mode="last-block", **TINY), IMAGE),
+    "adapters": (
+        DeitTinyRandomSettings(mode="adapters", adapter={"rank": 2, "layers": 1}, **TINY),
+        IMAGE,
+    ),
     "full": (DeitTinyRandomSettings(mode="full", **TINY), IMAGE),
 }
 # The Trainer takes seconds for each: one in the quick tests, all in the whole suite.

@@ -160,11 +160,11 @@ def test_other_transforms_have_their_own_features(tmp_path) -> None:
     preprocess = ScatteringSettings().preprocess({"kind": "image", "shape": [28, 28, 1]})
     digests = set()
     for values in ({}, {"groups": 9}, {"scales": 1, "groups": 9}, {"angles": 4, "groups": 1}):
-        model = on_frozen_backbone(
+        cut = on_frozen_backbone(
             build_model(ScatteringSettings(**values), TWO, (1, 28, 28), seed=0)
         )
-        digests.add(frozen_digest(model))
-        backbone_features(model, DIGITS[:1], preprocess, tmp_path)
+        digests.add(frozen_digest(cut))
+        backbone_features(cut, DIGITS[:1], preprocess, tmp_path)
     assert len(digests) == len(list(tmp_path.rglob("*.safetensors"))) == 4
 
 

@@ -101,7 +101,7 @@ def test_identity_is_json_without_surprises_and_no_backbone() -> None:
         ({"kind": "deit_tiny_random", "heads": 5}, "heads=5 must divide width=48"),
         ({"kind": "scattering", "groups": 26}, "groups=26 must divide the 81 channels of scales=2"),
         ({"kind": "cnn_tanh", "activation": "gelu"}, "'tanh' or 'relu'"),
-        ({"kind": "transformer", "mode": "tail"}, "'head', 'last-block' or 'full'"),
+        ({"kind": "transformer", "mode": "tail"}, "'head', 'last-block', 'adapters' or 'full'"),
     ],
 )
 def test_bad_settings_are_refused(values, message) -> None:

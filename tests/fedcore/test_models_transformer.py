@@ -13,7 +13,7 @@ from fedcore.models.build import build_model
 from fedcore.models.checkpoint import CheckpointNotFound, find_checkpoint
 from fedcore.models.settings import DeitTinyRandomSettings, TransformerSettings
 from fedcore.models.state import count_parameters, trainable_state
-from fedcore.models.transformer import ImageBackbone, random_deit
+from fedcore.models.transformer import ImageBackbone, from_last_block, random_deit
 from fedcore.task import Task, TaskKind
 
 BINARY = Task(TaskKind.BINARY, ("no", "yes"))
@@ -159,7 +159,7 @@ def test_networks_without_a_linear_classifier_or_blocks_are_refused() -> None:
     backbone = ImageBackbone(Network(nn.Sequential(nn.Flatten(), nn.Linear(7, 2))))
     assert backbone.width == 7
     with pytest.raises(ValueError, match="no list of blocks; use mode head or full"):
-        _ = backbone.last_block
+        from_last_block(backbone.network)
 
 
 def test_dinov2_loads_from_real_weights(fedloom_data: Path) -> None:

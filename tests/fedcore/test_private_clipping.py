@@ -181,7 +181,7 @@ def test_the_trial_lets_them_pass_and_leaves_them_as_they_were(name) -> None:
     before = [p.detach().clone() for p in network.parameters()]
     torch.manual_seed(5)
     expected = sum_of_head if name in HEADS else sum_by_layers
-    assert choose_way(network, _loss, shape, targets) is expected
+    assert choose_way(network, _loss, torch.zeros(1, *shape), targets) is expected
     after = torch.rand(1)
     torch.manual_seed(5)
     assert torch.equal(after, torch.rand(1)), "global generators are restored"
@@ -232,7 +232,7 @@ def test_what_layers_cannot_tell_is_found_and_done_otherwise(name) -> None:
     network = _made(NOT_BY_LAYERS[name])
     shape = (2, 6) if name.startswith("examples") else (6,)
     inputs, targets = _data(shape)
-    way = choose_way(network, _loss, shape, targets)
+    way = choose_way(network, _loss, torch.zeros(1, *shape), targets)
     assert way is (sum_one_by_one if "values" in name else sum_by_vmap)
     gradients = _each_alone(network, inputs, targets)
     clip_norm = gradients.norm(dim=1).median().item()
@@ -279,7 +279,7 @@ class Scale(nn.Module):
 def test_other_layers_are_told_by_opacus_and_by_torch(layer) -> None:
     network = _made(lambda: nn.Sequential(layer(), nn.Flatten(), nn.Linear(12, 3)))
     inputs, targets = _data((2, 6))
-    assert choose_way(network, _loss, (2, 6), targets) is sum_by_layers
+    assert choose_way(network, _loss, torch.zeros(1, 2, 6), targets) is sum_by_layers
     gradients = _per_example(network, inputs, targets)
     clip_norm = gradients.norm(dim=1).median().item()
     found = _flat(network, sum_by_layers(network, _loss)(inputs, targets, _bounds(clip_norm)))
@@ -337,8 +337,8 @@ def test_an_example_that_is_not_finite_counts_as_zero(bad) -> None:
 def test_the_trial_is_made_once(monkeypatch) -> None:
     network = nn.Linear(7, 3)
     labels = torch.zeros(1, dtype=torch.long)
-    assert choose_way(network, _loss, (7,), labels) is sum_of_head
+    assert choose_way(network, _loss, torch.zeros(1, 7), labels) is sum_of_head
     monkeypatch.setattr(trial, "sum_of_head", sum_by_vmap)
-    assert choose_way(network, _loss, (7,), labels) is sum_of_head
+    assert choose_way(network, _loss, torch.zeros(1, 7), labels) is sum_of_head
     network.bias.requires_grad_(False)  # another network, in what is trained
-    assert choose_way(network, _loss, (7,), labels) is sum_by_vmap
+    assert choose_way(network, _loss, torch.zeros(1, 7), labels) is sum_by_vmap

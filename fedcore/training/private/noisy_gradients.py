@@ -113,8 +113,8 @@ def _clipped_sum(lesson: Lesson, clip_norms: torch.Tensor) -> Callable[[torch.Te
     def loss(network, inputs, targets):
         return mean_loss(lesson, network, inputs, targets) * len(targets)
 
-    shape = tuple(lesson.samples.batch(torch.tensor([0])).shape[1:])
-    way = choose_way(lesson.network, loss, shape, lesson.targets)
+    example = lesson.samples.batch(torch.tensor([0]))
+    way = choose_way(lesson.network, loss, example, lesson.targets)
     of_batch = way(lesson.network, loss)
 
     def clipped_sum(indices):

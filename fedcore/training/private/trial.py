@@ -17,34 +17,33 @@ _FOUND: WeakKeyDictionary[nn.Module, dict[tuple[bool, ...], Way]] = WeakKeyDicti
 _EXAMPLES = 3  # prime, so that no dimension of a layer is taken for the examples by accident
 
 
-def choose_way(
-    network: nn.Module, loss: Loss, input_shape: tuple[int, ...], targets: torch.Tensor
-) -> Way:
+def choose_way(network: nn.Module, loss: Loss, like: torch.Tensor, targets: torch.Tensor) -> Way:
     """The fastest way that gives what each example alone gives.
 
     On invented inputs and weights, so that the answer depends on the architecture only: layers
     without a rule, parameters used outside of their layer, changes in place and anything that mixes
-    examples are found here. Remembered for the network.
+    examples are found here. Remembered for the network. What reads whole numbers (token ids) is
+    taken one by one: none can be invented without knowing what they stand for.
 
     Args:
       network: as it will be trained; nothing of it is changed.
       loss: sum over a batch's examples.
-      input_shape: of one preprocessed input.
+      like: (any, ...) preprocessed inputs; their type and shape alone are read.
       targets: (any, ...); their type and shape alone are read.
     """
     trained = tuple(parameter.requires_grad for parameter in network.parameters())
     found = _FOUND.setdefault(network, {})
     if trained not in found:
-        found[trained] = _tried(network, loss, input_shape, targets)
+        found[trained] = _tried(network, loss, like, targets)
     return found[trained]
 
 
-def _tried(
-    network: nn.Module, loss: Loss, input_shape: tuple[int, ...], targets: torch.Tensor
-) -> Way:
+def _tried(network: nn.Module, loss: Loss, like: torch.Tensor, targets: torch.Tensor) -> Way:
+    if not like.is_floating_point():
+        return sum_one_by_one
     device = next(network.parameters()).device
     with _invented_weights(network):
-        inputs = torch.randn(_EXAMPLES, *input_shape, device=device)
+        inputs = torch.randn(_EXAMPLES, *like.shape[1:], device=device).to(like.dtype)
         labels = targets.new_zeros(_EXAMPLES, *targets.shape[1:], device=device)
         together = () if _mixes(network, inputs) else (sum_of_head, sum_by_layers)
         for way in (*together, sum_by_vmap):

@@ -204,15 +204,17 @@ def test_noise_starts_anew_after_a_round_that_is_not_in_it(tmp_path):
     mechanism = client_mechanism(config, {"a": 1, "b": 1}, {})
     owner, state = Owner(tmp_path), {}
 
-    def earlier(round):
+    def earlier(round, parts=("body",)):
         nonlocal state
-        found = client_round(config, mechanism, "data", "base", [], owner, round=round, state=state)
+        how = {"round": round, "parts": parts, "state": state}
+        found = client_round(config, mechanism, "data", "base", [], owner, **how)
         state = found.state
         return len(found.earlier), [who for who, _ in found.told]
 
     assert earlier(1) == (0, ["group 1 of 3"])
     assert earlier(2) == (1, ["group 2 of 3", "group 1 of 3"])
     assert earlier(4) == (0, ["group 1 of 3"])  # in between it was another mechanism's
+    assert earlier(5, ("head",)) == (0, ["group 2 of 3"])  # its noise has another shape
 
 
 def test_a_longer_run_goes_on_from_the_noise(whole, tmp_path):
