@@ -45,6 +45,7 @@ def fedloom_data() -> Path:
 @pytest.fixture(scope="session")
 def tiny_bert(tmp_path_factory) -> Path:
     """A checkpoint folder of a text encoder with random weights and eight words of its own."""
+    import torch
     from transformers import BertConfig, BertModel
 
     folder = tmp_path_factory.mktemp("bert")
@@ -58,7 +59,9 @@ def tiny_bert(tmp_path_factory) -> Path:
         max_position_embeddings=32,
         initializer_range=0.3,  # at 0.02 all texts look alike
     )
-    BertModel(config).save_pretrained(folder)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        BertModel(config).save_pretrained(folder)
     (folder / "vocab.txt").write_text(words.replace(" ", "\n"))
     tokenizer = {"tokenizer_class": "BertTokenizer", "model_max_length": 32, "pad_token": "[PAD]"}
     (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer))
