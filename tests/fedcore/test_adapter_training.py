@@ -67,7 +67,7 @@ def run(folder, tiny_bert, **changes):
             "training": {
                 "kind": "loop",
                 "optimizer": "adamw",
-                "learning_rate": 0.02,
+                "learning_rate": 0.005,  # larger ones overshoot
                 "batch_size": 8,
             }
             | {"head_rounds": 1, "epochs": 2},
