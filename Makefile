@@ -7,6 +7,9 @@ BIN := .venv/bin
 # What is installed follows from these two files: the stamp carries their checksum, not their age.
 INSTALLED := .venv/.installed-$(shell cat pyproject.toml constraints.txt | cksum | tr ' ' '-')
 
+# Else each of a run's many processes compiles the sources anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-text test lint up down status deploy federation chaos coverage format install lock clean
 

@@ -23,6 +23,7 @@ from benchmarks.report import write_report
 from fedcore.models.build import build_model
 from fedcore.models.preprocess import TablePreprocess, preprocess_for
 from fedcore.models.settings import (
+    DeitTinyRandomSettings,
     GroupNormCnnSettings,
     LogisticSettings,
     McMahanCnnSettings,
@@ -37,6 +38,7 @@ from fedcore.training.train import train
 
 TEN = Task(TaskKind.MULTICLASS, tuple("0123456789"))
 EXAMPLES = 2000
+GREY = {"kind": "image", "shape": [28, 28, 1]}
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,8 @@ CASES = (
     Case("linear head, 192 features", LogisticSettings(), 2, 256, 60, 192, 512),
     Case("linear head, 3969 features", LogisticSettings(), 2, 256, 20, 3969, 512),
     Case("linear head, 192 features", LogisticSettings(), None, 64, 50, 192, 512, True),
+    Case("LoRA and head, transformer", DeitTinyRandomSettings(mode="adapters"), 4, 64, 4),
+    Case("LoRA and head, transformer", DeitTinyRandomSettings(mode="adapters"), 4, 256, 2),
 )
 
 
@@ -104,7 +108,9 @@ def row(case: Case, plain: list[float], private: list[float]) -> dict[str, Any]:
 
 def shape(case: Case) -> tuple[int, ...]:
     """Of one preprocessed input."""
-    return (1, 28, 28) if case.width is None else (case.width,)
+    if case.width is not None:
+        return (case.width,)
+    return preprocess_for(case.model, GREY).output_shape((28, 28, 1))
 
 
 def seconds(case: Case, repeats: int) -> tuple[list[float], list[float]]:
@@ -127,7 +133,7 @@ def worker(case: Case) -> Callable[[ExampleNoise | None], float]:
     targets = rng.integers(0, 10, EXAMPLES)
     if case.width is None:
         inputs = rng.integers(0, 256, (EXAMPLES, 28, 28, 1), dtype=np.uint8)
-        preprocess = preprocess_for(case.model, {"kind": "image", "shape": [28, 28, 1]})
+        preprocess = preprocess_for(case.model, GREY)
     else:
         inputs = rng.normal(size=(EXAMPLES, case.width)).astype(np.float32)
         preprocess = TablePreprocess()

@@ -18,7 +18,13 @@ from fedcore.global_model import GlobalModel
 from fedcore.outcomes import ClientUpdate
 from fedcore.plan import RunPlan
 from fedcore.privacy.client_level import private_mean
-from fedcore.privacy.client_round import CLIP_NORM, ClientRound, client_mechanism, client_round
+from fedcore.privacy.client_round import (
+    CLIP_NORM,
+    STATE,
+    ClientRound,
+    client_mechanism,
+    client_round,
+)
 from fedcore.privacy.owner import Owner
 from fedcore.refs import Ref
 from fedcore.staleness import discount
@@ -34,12 +40,15 @@ class Aggregate:
     Attributes:
       model: the next global model; the parent's parameters when no update was valid.
       refused: client id -> why its update was left out.
+      told: JSON of the privacy events of the new model, each with who pays, where clients are
+        hidden.
       adapters: JSON: how far the product of the new adapters is off, overall and by layer, and each
         layer's rank; empty where there are none, or where clients are hidden.
     """
 
     model: GlobalModel
     refused: Mapping[str, str]
+    told: tuple[Mapping[str, Any], ...] = ()
     adapters: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -85,16 +94,20 @@ def aggregate(
                 continue
             yield delta, update
 
-    state = store.get_arrays(parent.state) if parent.state else {}
+    held = store.get_arrays(parent.state) if parent.state else {}
+    state = {name: value for name, value in held.items() if not name.startswith(STATE)}
     extra: dict[str, np.ndarray] = {}
     told: dict[str, Any] = {}
     checked = valid()
     base = adapters.base(anchor) if adapters else anchor
     if private is not None:
         sums = ((delta, update.num_examples) for delta, update in checked)
-        mean_delta, clip = private_mean(sums, trained, private.mechanism, private.key)
-        state.pop(CLIP_NORM, None)
-        extra = {CLIP_NORM: np.array(clip)} if private.mechanism.adaptive else {}
+        mean_delta, clip = private_mean(
+            sums, trained, private.mechanism, private.key, private.earlier
+        )
+        extra = dict(private.state)
+        if private.mechanism.adaptive:
+            extra[CLIP_NORM] = np.array(clip)
     else:
         first = next(checked, None)
         if first is None:
@@ -114,10 +127,12 @@ def aggregate(
     _refuse_overflow(rounded)
     if private is not None:
         private.charge(digest_bytes(encode(rounded)))
+    paid = private.told if private is not None else ()
     return Aggregate(
         parent.then(store.put_arrays(rounded, "model"), _state_ref(store, {**after, **extra})),
         refused,
-        told,
+        told=tuple({"client": who, **event.to_json()} for who, event in paid),
+        adapters=told,
     )
 
 
@@ -139,7 +154,17 @@ def aggregate_round(
     mechanism, private = client_mechanism(config, sizes, state), None
     if mechanism is not None:
         data, base = plan.identity["partition"], parent.params.digest
-        private = client_round(config, mechanism, data, base, updates, owner)
+        private = client_round(
+            config,
+            mechanism,
+            data,
+            base,
+            updates,
+            owner,
+            round=parent.round + 1,
+            parts=plan.assignment(parent.round + 1).parts,
+            state=state,
+        )
     weighting = config.aggregation.weighting
     return aggregate(
         store,

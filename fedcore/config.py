@@ -13,6 +13,8 @@ from pydantic import Field, ValidationError, model_validator
 from fedcore.adapters.checks import uncombinable
 from fedcore.adapters.settings import AdapterAggregation, Automatic, ClientRanks, SameRank
 from fedcore.approvals import ApprovalSettings
+from fedcore.attacks.checks import futile_attacks
+from fedcore.attacks.settings import AttackSettings, NoAttacks
 from fedcore.audit.settings import AuditSettings
 from fedcore.config_errors import explain
 from fedcore.data.settings import DataSettings, Digits
@@ -126,6 +128,7 @@ class RunConfig(Settings):
     aggregation: AggregationSettings = Field(default_factory=AggregationSettings)
     rounds: RoundSettings = Field(default_factory=RoundSettings)
     evaluation: EvaluationSettings = Field(default_factory=EvaluationSettings)
+    attacks: AttackSettings = Field(default_factory=NoAttacks)
     registry: RegistrySettings = Field(default_factory=RegistrySettings)
     approvals: ApprovalSettings = Field(default_factory=ApprovalSettings)
     engine: EngineSettings = Field(default_factory=Local)
@@ -170,6 +173,12 @@ class RunConfig(Settings):
         return self
 
     @model_validator(mode="after")
+    def _attacks_can_tell(self) -> RunConfig:
+        if (why := futile_attacks(self)) is not None:
+            raise ValueError(why)
+        return self
+
+    @model_validator(mode="after")
     def _adapters_can_be_combined(self) -> RunConfig:
         if (why := uncombinable(self)) is not None:
             raise ValueError(why)
@@ -177,9 +186,10 @@ class RunConfig(Settings):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of everything but ``speed``, ``engine`` and ``approvals``, which by themselves
-        change no result: what was decided is in the run's chain."""
-        return digest_json(self.model_dump(mode="json", exclude={"speed", "engine", "approvals"}))
+        """SHA-256 of everything but ``speed``, ``engine``, ``approvals`` and ``attacks``, which by
+        themselves change no result: what was decided is in the run's chain."""
+        aside = {"speed", "engine", "approvals", "attacks"}
+        return digest_json(self.model_dump(mode="json", exclude=aside))
 
     def to_yaml(self) -> str:
         """The complete configuration as YAML that ``load_config`` takes back."""

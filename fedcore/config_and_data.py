@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from fedcore.attacks.checks import check_attacks
 from fedcore.config import RunConfig
 from fedcore.data.dataset import Dataset
 from fedcore.data.groups import group_sizes
+from fedcore.participation import public_coin
 from fedcore.privacy.group_settings import NoGroups
 from fedcore.privacy.settings import PrivacySettings
 from fedcore.task import Task, TaskKind
@@ -42,11 +44,12 @@ def check_settings(
         raise ValueError(
             f"aggregation.client_ranks.ranks names {unknown}; the clients are {list(clients)}."
         )
-    asked = len(clients) - len(rounds.exclude_clients)
-    cohort = getattr(config.participation, "cohort_size", asked)
-    if cohort > asked:
+    asked = [client for client in clients if client not in rounds.exclude_clients]
+    check_attacks(config, name, task, asked, kind)
+    cohort = config.participation.least(asked, public_coin(config.seed))
+    if cohort > len(asked):
         raise ValueError(
-            f"participation.cohort_size={cohort} is more than the {asked} clients of this run."
+            f"participation.cohort_size={cohort} is more than the {len(asked)} clients of this run."
         )
     if rounds.min_clients > cohort:
         raise ValueError(

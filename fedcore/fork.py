@@ -15,6 +15,7 @@ from fedcore.digests import digest_json
 from fedcore.numerics import code_digest, numerics
 from fedcore.origin import Origin
 from fedcore.plan import RunPlan
+from fedcore.privacy.client_round import STATE
 from fedcore.questions import REGISTRATION
 from fedcore.refs import Ref
 from fedcore.store import BlobAltered, BlobMissing, Store
@@ -210,15 +211,18 @@ def _plan(
 
 
 def _state(store: Store, config: RunConfig, params: Ref, state: Ref | None) -> Ref | None:
-    """The server optimizer's state to go on from: the parent's where it fits, else a new one."""
+    """The server optimizer's state to go on from: the parent's where it fits, else a new one. What
+    it says of privacy goes on in either case."""
     try:
         held = store.get_arrays(state) if state else {}
         wanted = config.strategy.build().init(store.get_arrays(params))
     except (BlobMissing, BlobAltered) as error:
         raise ForkRefused(f"the model to start from cannot be read: {error}") from error
-    if held.keys() == wanted.keys():
+    private = {name: value for name, value in held.items() if name.startswith(STATE)}
+    if held.keys() - private.keys() == wanted.keys():
         return state
-    return store.put_arrays(wanted, "server-state") if wanted else None
+    after = {**wanted, **private}
+    return store.put_arrays(after, "server-state") if after else None
 
 
 def _remarks(before: RunPlan, plan: RunPlan, shared: int) -> list[str]:

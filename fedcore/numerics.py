@@ -6,7 +6,7 @@ import hashlib
 import importlib.util
 from functools import cache
 from importlib import metadata
-from importlib.metadata import PackageNotFoundError, entry_points, version
+from importlib.metadata import PackageNotFoundError, entry_points
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +33,15 @@ def numerics(*, device: str, dtype: str, backend: str) -> dict[str, Any]:
         "device": device,
         "dtype": dtype,
         "backend": backend,
-        "torch": version("torch"),
+        "torch": _release("torch"),
         "cpu": torch.backends.cpu.get_cpu_capability(),
     }
+
+
+@cache
+def _release(name: str) -> str:
+    """Of an installed distribution: read once, each job asks for it."""
+    return metadata.version(name)
 
 
 @cache

@@ -167,7 +167,8 @@ class RunPlan:
             "class_weights": self.class_weights and list(self.class_weights),
             "drift": dict(self.algorithm.drift),
         }
-        privacy, rounds = self.config.privacy, self.config.rounds.count
+        privacy = self.config.privacy
+        rounds = self.config.participation.participations(self.config.rounds.count)
         holdings = {client: self.federation.clients[client] for client in cohort}
         return [
             replace(

@@ -142,9 +142,7 @@ def look_around(folder: Path) -> Room:
 def expected_cohort(plan: RunPlan) -> float:
     """Clients that a round asks, on average."""
     asked = len(plan.federation.ids) - len(plan.config.rounds.exclude_clients)
-    how = plan.config.participation
-    chance = getattr(how, "sampling_probability", 1.0)
-    return float(getattr(how, "cohort_size", asked * chance))
+    return plan.config.participation.expected(asked)
 
 
 def disk_need(plan: RunPlan, rounds: int) -> int:

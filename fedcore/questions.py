@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 
 from fedcore.approvals import QualityBound
+from fedcore.attacks.found import found_by
 from fedcore.audit.report import AuditReport
 from fedcore.chain import Chain, RoundRecord
 from fedcore.decisions import (
@@ -63,7 +64,9 @@ def consult_before_registration(plan: RunPlan, chain: Chain, ask: Ask) -> RunPla
     """
     if plan.config.approvals.registration:
         last = plan.config.rounds.count
-        asks = f"All {last} rounds are done. Register the model version?"
+        found = found_by(chain.annotation)
+        told = f"{found.verdict} " if found else ""
+        asks = f"All {last} rounds are done. {told}Register the model version?"
         plan = _settle(plan, chain, Question(REGISTRATION, last, asks), ask)
     return plan
 

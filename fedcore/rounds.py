@@ -22,10 +22,10 @@ from fedcore.numerics import code_digest
 from fedcore.outcomes import ClientOutcome, ClientUpdate, Done, Evaluation, Refused
 from fedcore.participation import Coin
 from fedcore.plan import RunPlan
-from fedcore.privacy.client_round import client_event, secret_coin
+from fedcore.privacy.client_round import secret_coin
 from fedcore.privacy.owner import Owner
 from fedcore.privacy.private_job import events_of
-from fedcore.privacy.spending import EVERYBODY, warnings_about
+from fedcore.privacy.spending import warnings_about
 from fedcore.refs import Ref
 
 Aggregation = Callable[
@@ -149,7 +149,7 @@ def run_round(
         model=combined.model.params,
         state=combined.model.state,
         metrics=metrics,
-        privacy=_privacy(plan, jobs, outcomes),
+        privacy=combined.told or _privacy(jobs, outcomes),
         decided=plan.decisions[-1].digest if plan.decisions else "",
         adapters=combined.adapters,
     )
@@ -290,12 +290,10 @@ def _results(update: ClientUpdate) -> dict[str, Any]:
 
 
 def _privacy(
-    plan: RunPlan, jobs: Sequence[ClientJob], outcomes: Mapping[str, ClientOutcome]
+    jobs: Sequence[ClientJob], outcomes: Mapping[str, ClientOutcome]
 ) -> tuple[Mapping[str, Any], ...]:
-    """The privacy events of a round. What a client spent on an update that did not come through is
-    in its own ledger only."""
-    if (clients := client_event(plan.config)) is not None:
-        return ({"client": EVERYBODY, **clients.to_json()},)
+    """The privacy events of a round's updates. What a client spent on one that did not come through
+    is in its own ledger only."""
     return tuple(
         {"client": job.client, **({"group": group} if group else {}), **event.to_json()}
         for job in jobs

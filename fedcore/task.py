@@ -108,6 +108,23 @@ class Task:
             )
         return functional.cross_entropy(logits, targets, weight=class_weights)
 
+    def logit_gradients(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """(n, num_outputs): of each sample's own :meth:`loss`, by its logits, without autograd.
+
+        Args:
+          logits: (n, num_outputs).
+          targets: as in ``TaskKind``.
+        """
+        from torch.nn import functional
+
+        if self.kind is TaskKind.REGRESSION:
+            return logits - targets[:, None]
+        if self.kind is TaskKind.BINARY:
+            return logits.sigmoid() - targets[:, None].to(logits.dtype)
+        if self.kind is TaskKind.MULTILABEL:
+            return (logits.sigmoid() - targets.to(logits.dtype)) / self.num_outputs
+        return logits.softmax(1) - functional.one_hot(targets, self.num_outputs)
+
     def scores(self, logits: np.ndarray) -> np.ndarray:
         """(n, num_outputs) probabilities (regression: the predicted quantity) in float64."""
         logits = np.asarray(logits, dtype=np.float64)

@@ -13,11 +13,12 @@ from fedcore.config import PreprocessingSettings, RoundSettings, RunConfig, make
 from fedcore.data.settings import DataSettings, Digits
 from fedcore.models.settings import MlpSettings, ModelSettings
 from fedcore.partition.settings import Dirichlet, PartitionSettings
+from fedcore.privacy.settings import NoPrivacy, PrivacySettings
 from fedcore.strategies.settings import FedAvg, StrategySettings
 from fedcore.training.settings import LoopSettings, TrainingSettings
 from tasks.audit import audit_dataset
 from tasks.data import data_of_run, load_data
-from tasks.privacy_audit import audit_claim, audit_membership, audit_reconstruction
+from tasks.privacy_audit import attack_plan, plan_attacks, planned
 
 
 def run_name() -> str:
@@ -34,6 +35,7 @@ def audit_privacy(
     preprocessing: PreprocessingSettings = PreprocessingSettings(),  # noqa: B008
     model: ModelSettings = MlpSettings(),  # noqa: B008
     training: TrainingSettings = LoopSettings(),  # noqa: B008
+    privacy: PrivacySettings = NoPrivacy(),  # noqa: B008
     strategy: StrategySettings = FedAvg(),  # noqa: B008
     rounds: RoundSettings = RoundSettings(),  # noqa: B008
     attacks: PrivacyAuditSettings = PrivacyAuditSettings(),  # noqa: B008
@@ -52,6 +54,7 @@ def audit_privacy(
         preprocessing: How tables are scaled.
         model: What is trained.
         training: How each client trains in a round.
+        privacy: What is promised of single records: the claim that is attacked.
         strategy: The federated algorithm.
         rounds: How many rounds.
         attacks: What is tried, and how hard.
@@ -63,14 +66,11 @@ def audit_privacy(
     config = make_config(sections, overrides, source="the flow's parameters")
     dataset = load_data(config)
     audited = audit_dataset(dataset, config.audit)
-    found: dict[str, Any] = {"claim": audit_claim(config, dataset, audited, attacks)}
-    if attacks.shadow_models:
-        found["membership"] = audit_membership(config, dataset, audited, attacks)
-    if attacks.reconstructions:
-        found["reconstruction"] = audit_reconstruction(config, dataset, audited, attacks)
-    if not found["claim"]["passed"]:
-        raise ClaimRefuted(found["claim"]["verdict"])
-    return found
+    plan = planned(plan_attacks(config, dataset, audited))
+    found = attack_plan(plan, lambda name, attack: attack())
+    if not found.verdict.passed:
+        raise ClaimRefuted(str(found.verdict))
+    return dict(found.json)
 
 
 if __name__ == "__main__":

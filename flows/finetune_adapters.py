@@ -8,6 +8,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from fedcore.approvals import ApprovalSettings
+from fedcore.attacks.settings import AttackSettings, NoAttacks
 from fedcore.audit.settings import AuditSettings
 from fedcore.config import (
     AggregationSettings,
@@ -47,6 +48,7 @@ def finetune_adapters(
     aggregation: AggregationSettings = AggregationSettings(),  # noqa: B008
     rounds: RoundSettings = RoundSettings(),  # noqa: B008
     evaluation: EvaluationSettings = EvaluationSettings(),  # noqa: B008
+    attacks: AttackSettings = NoAttacks(),  # noqa: B008
     registry: RegistrySettings = RegistrySettings(),  # noqa: B008
     approvals: ApprovalSettings = ApprovalSettings(),  # noqa: B008
     engine: EngineSettings = Local(),  # noqa: B008
@@ -73,6 +75,7 @@ def finetune_adapters(
         aggregation: How updates are weighted, and adapters of many clients made into one.
         rounds: How many rounds, and when a round stands.
         evaluation: What is measured, and which round's model is taken.
+        attacks: Whether one client is attacked before registration, to test the claimed epsilon.
         registry: Where the model version goes.
         approvals: Where the run waits for a person's decision.
         engine: Where the clients are: here, or at sites of their own.

@@ -11,6 +11,7 @@ from prefect.states import Cancelled, Completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from fedcore.approvals import ApprovalSettings
+from fedcore.attacks.settings import AttackSettings, NoAttacks
 from fedcore.audit.settings import AuditSettings
 from fedcore.config import (
     AggregationSettings,
@@ -48,6 +49,7 @@ from tasks.audit import audit_clients, audit_dataset
 from tasks.client_round import MappedEngine, Site
 from tasks.data import has_begun, load_data, make_plan, plan_of
 from tasks.preflight import preflight, require_fit
+from tasks.privacy_audit import attack_run
 from tasks.progress import tell_end, telling
 from tasks.registration import register, result_json
 from tasks.sites import (
@@ -107,6 +109,7 @@ def train_federated(
     aggregation: AggregationSettings = AggregationSettings(),  # noqa: B008
     rounds: RoundSettings = RoundSettings(),  # noqa: B008
     evaluation: EvaluationSettings = EvaluationSettings(),  # noqa: B008
+    attacks: AttackSettings = NoAttacks(),  # noqa: B008
     registry: RegistrySettings = RegistrySettings(),  # noqa: B008
     approvals: ApprovalSettings = ApprovalSettings(),  # noqa: B008
     engine: EngineSettings = Local(),  # noqa: B008
@@ -133,6 +136,7 @@ def train_federated(
         aggregation: How updates are weighted.
         rounds: How many rounds, and when a round stands.
         evaluation: What is measured, and which round's model is taken.
+        attacks: Whether one client is attacked before registration, to test the claimed epsilon.
         registry: Where the model version goes.
         approvals: Where the run waits for a person's decision.
         engine: Where the clients are: here, or at sites of their own.
@@ -188,6 +192,7 @@ def train_federated(
             tell(stage("evaluation"))
             result = conclude(plan_of(run_id)[0], chain, clients, tell)
             show_privacy(plan, chain)
+            attack_run(plan_of(run_id)[0], chain, tell)
 
             if opening:
                 close_at_sites(config, run_id, opening)

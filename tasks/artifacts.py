@@ -16,7 +16,7 @@ from fedcore.preflight import Preflight
 from fedcore.privacy.budget import Budget
 from fedcore.privacy.spending import spending
 from fedcore.refs import Ref
-from fedcore.report.privacy import course, course_table, plot_budgets
+from fedcore.report.privacy import course, course_of_run, course_table, plot_budgets
 from fedcore.report.tables import image, markdown_table, round_table
 from fedcore.report.words import size
 from fedcore.sites.audit_entry import LogBroken
@@ -107,14 +107,20 @@ def show_round(plan: RunPlan, chain: Chain, record: RoundRecord) -> None:
 
 def show_privacy(plan: RunPlan, chain: Chain) -> None:
     """What a private run has told, by client and round: a table and a picture; else nothing."""
-    spent = spending(plan.config, [one.to_json() for one in chain.records()])
+    records = [one.to_json() for one in chain.records()]
+    spent = spending(plan.config, records)
     if spent is None or spent.promised is None or not spent.spent:
         return
-    budgets, courses = {}, {}
-    for entry, events in spent.events.items():
-        name = entry or "all clients together"
-        budgets[name] = Budget(spent.promised_to(entry) or spent.promised, spent.delta)
-        courses[name] = course(events, budgets[name])
+    if plan.config.privacy.kind == "client":
+        everybody = "all clients together"
+        budgets = {everybody: Budget(spent.promised, spent.delta)}
+        courses = {everybody: course_of_run(plan.config, records)}
+    else:
+        budgets = {
+            entry: Budget(spent.promised_to(entry) or spent.promised, spent.delta)
+            for entry in spent.events
+        }
+        courses = {entry: course(events, budgets[entry]) for entry, events in spent.events.items()}
     picture = plot_budgets(courses, budgets, title="Privacy spent by round")
     parts = [f"Epsilon {spent}.", image("Privacy spent by round", picture)]
     parts.append(course_table(courses, budgets))

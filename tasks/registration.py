@@ -10,6 +10,7 @@ from prefect import runtime, task
 from prefect.cache_policies import NO_CACHE
 from prefect.utilities.urls import url_for
 
+from fedcore.attacks.found import found_by
 from fedcore.audit.report import AuditReport
 from fedcore.chain import RoundRecord
 from fedcore.models.build import build_model
@@ -36,7 +37,8 @@ class Registered:
     Attributes:
       report: markdown with pictures, readable without a network.
       links: text -> URL.
-      version: JSON: ``mlflow_run`` and, when a version was made, ``model`` and ``version``.
+      version: JSON: ``mlflow_run`` and, when a version was made, ``model`` and ``version``, and
+        ``privacy_audit`` when it was attacked.
     """
 
     report: str
@@ -68,6 +70,8 @@ def register(run_id: str, result: dict[str, Any]) -> Registered:
     if run.config["registry"]["register_model"]:
         made = register_version(uri, run, mlflow_run)
         version |= {"model": made.name, "version": made.version}
+        if run.attacked:
+            version["privacy_audit"] = run.attacked.verdict.word
         page = f"models/{made.name}/versions/{made.version}"
         links["Model version"] = _page(uri, page)
     report = run_report(run, plot_curves(run.records, title=run.name))
@@ -85,7 +89,7 @@ def finished_run(run_id: str, result: dict[str, Any]) -> FinishedRun:
     partition = chain.annotation("partition")
     kept = store.get_arrays(Ref(**result["scores"])) if result["scores"] else None
     records = [record.to_json() for record in chain.records()]
-    spent = spending(config, records)
+    spent, attacked = spending(config, records), found_by(chain.annotation)
     return FinishedRun(
         run_id=run_id,
         header=chain.header(),
@@ -106,6 +110,8 @@ def finished_run(run_id: str, result: dict[str, Any]) -> FinishedRun:
         facts={**model_facts(plan), **refusal_facts(config, run_id)},
         links=_flow_run_link(),
         decisions=[decision.to_json() for decision in chain.decisions()],
+        attacked=attacked,
+        reconstructions=store.get(attacked.picture) if attacked and attacked.picture else b"",
     )
 
 

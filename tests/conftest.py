@@ -12,11 +12,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items):
-    """The stack is started once: its tests share one worker process; a stack of one's own is a
-    group of one's own."""
+    """A process starts the stack once: the tests of a folder share one; a stack of one's own is a
+    group of one's own. One group of all would be the tail that the other process waits for."""
     for item in items:
         if item.get_closest_marker("stack") and not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group("stack"))
+            item.add_marker(pytest.mark.xdist_group(f"stack of {item.path.parent.name}"))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -45,6 +45,7 @@ def fedloom_data() -> Path:
 @pytest.fixture(scope="session")
 def tiny_bert(tmp_path_factory) -> Path:
     """A checkpoint folder of a text encoder with random weights and eight words of its own."""
+    import torch
     from transformers import BertConfig, BertModel
 
     folder = tmp_path_factory.mktemp("bert")
@@ -58,7 +59,9 @@ def tiny_bert(tmp_path_factory) -> Path:
         max_position_embeddings=32,
         initializer_range=0.3,  # at 0.02 all texts look alike
     )
-    BertModel(config).save_pretrained(folder)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        BertModel(config).save_pretrained(folder)
     (folder / "vocab.txt").write_text(words.replace(" ", "\n"))
     tokenizer = {"tokenizer_class": "BertTokenizer", "model_max_length": 32, "pad_token": "[PAD]"}
     (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer))

@@ -52,6 +52,7 @@ def ledger(
     Example: `fedloom privacy /srv/north --epsilon 10 --json ledger.json`
     """
     from fedcore.privacy.budget import Budget
+    from fedcore.privacy.disjoint import costliest
     from fedcore.privacy.ledger import Ledger, shown_name
     from fedcore.report.privacy import budget_table, course, plot_budgets
     from fedcore.sites.audit_entry import LogBroken
@@ -69,7 +70,7 @@ def ledger(
         names = {data: shown_name(data) for data in events}
         budgets = {data: _budget_of(data, budget, groups) for data in events}
         standings = {
-            names[data]: kept.standing(data, budgets[data], each[-1])
+            names[data]: kept.standing(data, budgets[data], costliest(each))
             for data, each in events.items()
         }
         out.print(budget_table(standings), markup=False, highlight=False)

@@ -40,3 +40,5 @@ def result_rows(stack: Stack, flow_run: FlowRun) -> Iterator[tuple[str, str]]:
             for version in client.search_model_versions(f"run_id = '{run.run_id}'"):
                 page = f"{stack.mlflow_url}/#/models/{version.name}/versions/{version.version}"
                 yield f"{version.name}/{version.version} for review", page
+                if found := version.tags.get(tags.PRIVACY_AUDIT):
+                    yield "privacy audit", found

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from fedcore.attacks.checks import ONE_LABEL
 from fedcore.data.dataset import Split
 from fedcore.privacy.secret_stream import SecretStream, derived_key
-from fedcore.task import Task, TaskKind
+from fedcore.task import Task
 
 
 def draw_canaries(rows: Split, count: int, *, task: Task, rng: np.random.Generator) -> Split:
@@ -26,7 +27,7 @@ def draw_canaries(rows: Split, count: int, *, task: Task, rng: np.random.Generat
     Raises:
       ValueError: no labels to draw, or texts, whose bytes are not for drawing one by one.
     """
-    if task.kind not in (TaskKind.BINARY, TaskKind.MULTICLASS, TaskKind.ORDINAL):
+    if task.kind not in ONE_LABEL:
         raise ValueError(f"canaries need one label each; the task is {task.kind.value}.")
     if rows.inputs.dtype == np.uint8 and rows.inputs.ndim == 2:
         raise ValueError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from fedcore.attacks.checks import HIDES_CLIENTS
 from fedcore.attacks.client import AttackedClient, UpdateNoise
 from fedcore.privacy.accounting import spent
 from fedcore.privacy.events import SampledGaussian
@@ -21,10 +22,7 @@ def claim_of(privacy: PrivacySettings, client: AttackedClient) -> tuple[float, f
     if isinstance(privacy, NoPrivacy):
         return math.inf, UNCLAIMED_DELTA
     if isinstance(privacy, ClientLevel):
-        raise ValueError(
-            "privacy.kind=client adds its noise to the sum of all clients, whose parts the "
-            "coordinator sees; attacks on one client say nothing of it. Audit example or local."
-        )
+        raise ValueError(f"{HIDES_CLIENTS} Audit example or local.")
     return privacy.epsilon or accounted(client, privacy.delta), privacy.delta
 
 

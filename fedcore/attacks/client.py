@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fedcore.attacks.checks import PROMISES_GROUPS, promises_groups
 from fedcore.data.dataset import Split
 from fedcore.models.build import build_model
 from fedcore.models.frozen import on_frozen_backbone
@@ -22,7 +23,6 @@ from fedcore.models.parts import PARTS, part_of
 from fedcore.models.preprocess import Preprocess, preprocess_from_json
 from fedcore.models.state import load_trainable, trainable_state
 from fedcore.privacy.clip_and_noise import clipped, noised
-from fedcore.privacy.group_settings import NoGroups
 from fedcore.privacy.secret_stream import SecretStream, derived_key
 from fedcore.strategies.drift import build_drift
 from fedcore.task import Task
@@ -210,6 +210,18 @@ class AttackedClient:
         return {name: before[name] - after[name] for name in before}
 
 
+def choose_client(plan: Any, wanted: str) -> str:
+    """The client that is attacked: the wanted one, else the one with the fewest rows, who has the
+    most to lose.
+
+    Args:
+      plan: a :class:`fedcore.plan.RunPlan`, with what people decided.
+      wanted: client id, or empty.
+    """
+    held = plan.federation.clients
+    return wanted or min(plan.asked(1), key=lambda each: (held[each].sizes["train"], each))
+
+
 def attacked_client(plan: Any, rows: Split, name: str) -> AttackedClient:
     """A client of a planned run, with everything that its training jobs say.
 
@@ -222,12 +234,8 @@ def attacked_client(plan: Any, rows: Split, name: str) -> AttackedClient:
       ValueError: groups of persons have budgets of their own.
     """
     config, rounds = plan.config, []
-    if getattr(config.privacy, "groups", NoGroups()).kind != "none":
-        raise ValueError(
-            f"privacy.groups.kind={config.privacy.groups.kind!r} promises each group of persons "
-            "its own epsilon; the rows that an attack plants are of no group. Audit the same "
-            "settings with privacy.groups: {kind: none} and the epsilon of one group."
-        )
+    if promises_groups(config):
+        raise ValueError(PROMISES_GROUPS)
     for number in range(1, config.rounds.count + 1):
         (job,) = plan.train_jobs(number, plan.initial.params, (name,))
         settings = job.settings

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +24,10 @@ class Likeness:
     psnr: float
     ssim: float | None
     index: int
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON value; ``psnr`` is None where it is infinite."""
+        return asdict(self) | {"psnr": self.psnr if math.isfinite(self.psnr) else None}
 
 
 def best_match(

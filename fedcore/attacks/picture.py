@@ -9,7 +9,7 @@ import numpy as np
 
 
 def reconstruction_picture(
-    originals: Sequence[np.ndarray],
+    originals: Sequence[np.ndarray] | None,
     reconstructions: Mapping[str, Sequence[np.ndarray]],
     *,
     low: float,
@@ -19,7 +19,8 @@ def reconstruction_picture(
     """PNG: a row per record, the original on the left, one column per attacked training.
 
     Args:
-      originals: images (channels, height, width) as the model reads them.
+      originals: images (channels, height, width) as the model reads them; None leaves them out,
+        where others than the run's operator see the picture.
       reconstructions: heading of a column -> one image per original.
       low: value of black.
       high: value of white; values outside are cut.
@@ -28,14 +29,16 @@ def reconstruction_picture(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    columns = {"original": originals, **reconstructions}
-    if not originals or any(len(images) != len(originals) for images in columns.values()):
-        raise ValueError(f"{len(originals)} originals: every column needs one image for each.")
+    first = {} if originals is None else {"original": originals}
+    columns = {**first, **reconstructions}
+    records = len(next(iter(columns.values()), ()))
+    if not records or any(len(images) != records for images in columns.values()):
+        raise ValueError(f"{records} originals: every column needs one image for each.")
     figure = Figure(
-        figsize=(1.7 * len(columns), 0.3 + 1.8 * len(originals)), dpi=100, layout="constrained"
+        figsize=(1.7 * len(columns), 0.3 + 1.8 * records), dpi=100, layout="constrained"
     )
     canvas = FigureCanvasAgg(figure)
-    axes = figure.subplots(len(originals), len(columns), squeeze=False)
+    axes = figure.subplots(records, len(columns), squeeze=False)
     for column, (heading, images) in enumerate(columns.items()):
         axes[0, column].set_title(heading, fontsize=9)
         for row, image in enumerate(images):

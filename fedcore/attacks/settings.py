@@ -1,17 +1,28 @@
-"""What a privacy audit tries, and how hard."""
+"""Whether a run is attacked before its model is registered; what is tried, and how hard."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
+from fedcore.form import Choice
 from fedcore.settings import Settings
 
 
-class PrivacyAuditSettings(Settings):
-    """The attacks on one client's training."""
+class NoAttacks(Settings, title="None"):
+    """Nothing is attacked."""
 
+    kind: Literal["none"] = "none"
+
+
+class PrivacyAuditSettings(Settings, title="Privacy audit"):
+    """One client's training is attacked, and what that finds is held against the claimed epsilon.
+
+    A model version carries what was found; one whose claim is refuted is not promoted.
+    """
+
+    kind: Literal["audit"] = "audit"
     client: str = Field(
         "",
         max_length=200,
@@ -22,7 +33,7 @@ class PrivacyAuditSettings(Settings):
         ge=100,
         le=20000,
         description="Random records hidden among the client's rows. 1000 can refute claims up to "
-        "about 4, more canaries larger ones.",
+        "about 4, more canaries larger ones; in a model of few parameters fewer are seen better.",
     )
     confidence: float = Field(
         0.95, gt=0.5, lt=1, description="Probability that the lower bound on epsilon holds."
@@ -51,3 +62,6 @@ class PrivacyAuditSettings(Settings):
                 "of the models; 0 leaves membership inference out."
             )
         return value
+
+
+AttackSettings = Annotated[NoAttacks | PrivacyAuditSettings, Field(discriminator="kind"), Choice()]

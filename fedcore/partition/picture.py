@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -62,10 +63,25 @@ def class_picture(table: pd.DataFrame, sizes: Sequence[int], title: str) -> byte
     Colour is the label's fraction of the client's samples, so that small clients are readable;
     counts are written into the cells where there is room for them.
     """
+    counts = tuple(tuple(int(count) for count in row) for row in table.to_numpy())
+    names = tuple(map(str, table.index)), tuple(map(str, table.columns))
+    return _draw(counts, *names, tuple(sizes), title)
+
+
+@lru_cache(maxsize=32)  # drawing takes longer than a short run's rounds
+def _draw(
+    counts: tuple[tuple[int, ...], ...],
+    names: tuple[str, ...],
+    columns: tuple[str, ...],
+    sizes: tuple[int, ...],
+    title: str,
+) -> bytes:
+    """:func:`class_picture` of plain values: counts by client and label, names of both."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    mix = table.to_numpy() / np.maximum(np.array(sizes), 1)[:, None]
+    table = np.array(counts)
+    mix = table / np.maximum(np.array(sizes), 1)[:, None]
     clients, labels = mix.shape
     figure = Figure(
         figsize=(
@@ -85,13 +101,13 @@ def class_picture(table: pd.DataFrame, sizes: Sequence[int], title: str) -> byte
     image = heat.imshow(
         mix.T, aspect="auto", cmap="viridis", vmin=0, vmax=top, interpolation="none"
     )
-    heat.set_yticks(range(labels), [_short(str(name)) for name in table.columns])
+    heat.set_yticks(range(labels), [_short(name) for name in columns])
     step = -(-clients // 50)
     shown = range(0, clients, step)
-    heat.set_xticks(list(shown), [_short(str(table.index[at])) for at in shown], rotation=90)
+    heat.set_xticks(list(shown), [_short(names[at]) for at in shown], rotation=90)
     heat.tick_params(labelsize=7 if max(clients, labels) > 20 else 9)
     if clients <= 20 and labels <= 20:
-        for (client, label), count in np.ndenumerate(table.to_numpy()):
+        for (client, label), count in np.ndenumerate(table):
             colour = "black" if mix[client, label] > 0.6 * top else "white"
             heat.text(client, label, str(count), ha="center", va="center", color=colour, fontsize=8)
     figure.colorbar(image, ax=[bars, heat], label="fraction of the client's samples")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import get_args
@@ -111,7 +111,17 @@ def _merged(events: Iterable[SampledGaussian], delta: float, neighbours: str) ->
     for event in events:
         if event.sampling_rate > 0:
             steps[float(event.sampling_rate), float(event.noise_multiplier)] += event.steps
-    return tuple(sorted(steps.items()))
+    return tuple(sorted(_with_one_gaussian(steps).items()))
+
+
+def _with_one_gaussian(steps: Mapping[tuple[float, float], int]) -> dict[tuple[float, float], int]:
+    """Different Gaussians without sampling as one: their shifts over sigma add up in squares."""
+    plain = {noise: count for (rate, noise), count in steps.items() if rate == 1 and noise > 0}
+    if len(plain) < 2:
+        return dict(steps)
+    left = {key: count for key, count in steps.items() if key[0] < 1 or key[1] == 0}
+    together = math.fsum(count / noise**2 for noise, count in plain.items()) ** -0.5
+    return {**left, (1.0, together): 1}
 
 
 @lru_cache(maxsize=4096)

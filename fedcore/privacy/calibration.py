@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 
-from scipy.optimize import brentq
-
 from fedcore.privacy.accounting import bound
 from fedcore.privacy.events import Neighbours, SampledGaussian
 
@@ -38,6 +36,8 @@ def calibrate(
     >>> calibrate(3.0, 1e-5, sample_rate=1.0, steps=1)
     1.3907
     """
+    from scipy.optimize import brentq
+
     if not 0 < epsilon < math.inf:
         raise ValueError(f"epsilon={epsilon!r} must be above 0 and finite; no noise reaches 0.")
     if not sample_rate > 0:

@@ -41,7 +41,13 @@ def _broken_client_level(config: RunConfig, privacy: ClientLevel) -> str | None:
         return (
             "participation.kind=fixed draws a number of clients that the accountant of "
             "privacy.kind=client does not count (it would report half of the true epsilon); take "
-            "poisson or everybody."
+            "poisson, cyclic or everybody."
+        )
+    if config.participation.kind == "poisson" and privacy.correlation != "none":
+        return (
+            f"participation.kind=poisson with privacy.correlation={privacy.correlation!r}: coins "
+            "may ask a client in rounds that follow one another, whose noise is tied together, and "
+            "its epsilon is not known then. Take cyclic, or correlation none."
         )
     if config.evaluation.clients:
         return (
@@ -89,6 +95,11 @@ def uncovered(config: RunConfig) -> tuple[str, ...]:
         said.append(
             "Epsilon does not cover the choice of the round on validation data "
             f"(evaluation.choose={config.evaluation.choose!r})."
+        )
+    if config.attacks.kind != "none":
+        said.append(
+            "Epsilon does not cover what the attacks show of the attacked client's records: their "
+            "numbers, and pictures of reconstructions (attacks.kind='audit')."
         )
     if config.evaluation.clients:
         said.append(

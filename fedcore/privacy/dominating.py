@@ -9,7 +9,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import log_ndtr
 
 
 @dataclass(frozen=True)
@@ -97,6 +96,8 @@ class Pair:
 
 def _log_normal(z: np.ndarray) -> np.ndarray:
     """Logarithm of a normal variable's probability between neighbours, exact in both tails."""
+    from scipy.special import log_ndtr
+
     low, high = z[:-1], z[1:]
     low, high = np.where(low > 0, -high, low), np.where(low > 0, -low, high)
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -17,6 +17,7 @@ from typing import Any
 
 from fedcore.privacy.accounting import Epsilon, over_disjoint, spent
 from fedcore.privacy.budget import Budget, Standing, require_affordable, standing
+from fedcore.privacy.disjoint import events_about
 from fedcore.privacy.events import Neighbours, SampledGaussian
 from fedcore.sites.audit_entry import MOST_TEXT, Entry, LogBroken
 from fedcore.sites.audit_log import START, AuditLog, Verified, Writer
@@ -185,14 +186,15 @@ class Ledger:
         *,
         run: str | None = None,
     ) -> Epsilon:
-        """What was spent of one fingerprint's privacy, by all runs or by one; where groups of
-        persons in the data were charged, of the group's that told most."""
+        """What was spent of one fingerprint's privacy, by all runs or by one; where groups in the
+        data were charged, of the group's that told most
+        (:func:`fedcore.privacy.disjoint.events_about`)."""
         charges = self.charges(run=run)
         each = (_events(charges, part) for part in _parts(charges, data))
         return over_disjoint(spent(events, delta, neighbours) for events in each)
 
-    def events(self, data: str) -> list[SampledGaussian]:
-        """All that was released about data, or about a group in them, oldest first."""
+    def events(self, data: str) -> tuple[SampledGaussian, ...]:
+        """All that was released about data, or about a group in them."""
         return _events(self.charges(), data)
 
     def standing(
@@ -274,9 +276,12 @@ def _parts(charges: Iterable[Charge], data: str) -> list[str]:
     return sorted(groups) or [data]
 
 
-def _events(charges: Iterable[Charge], part: str) -> list[SampledGaussian]:
-    """What was charged to data or to what they are a group of."""
-    return [one.event for one in charges if one.data == part or part.startswith(f"{one.data}/")]
+def _events(charges: Iterable[Charge], part: str) -> tuple[SampledGaussian, ...]:
+    """What somebody in the data, or in a group of them, may have paid for."""
+    found: dict[str, list[SampledGaussian]] = {}
+    for one in charges:
+        found.setdefault(one.data, []).append(one.event)
+    return events_about(part, found)
 
 
 def _require(

@@ -12,8 +12,6 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from scipy.optimize import brentq
-
 from fedcore.privacy.accounting import bound
 from fedcore.privacy.calibration import PER_UNIT, calibrate
 from fedcore.privacy.events import Neighbours, SampledGaussian
@@ -186,6 +184,8 @@ def _root(
         return high
     if increasing(low) >= 0:
         return low
+    from scipy.optimize import brentq  # half a second that workers do not spend
+
     root: float = brentq(increasing, low, high, xtol=xtol)
     return root
 

@@ -29,11 +29,12 @@ def private_settings(
     """The job's ``privacy``, as JSON; None where the client itself adds no noise.
 
     Where the run promises an epsilon the noise is computed as if the client took part in every
-    round. ``kind`` example: the sampling rate is the expected batch over ``size``, whatever a
-    loader makes of it, and a round of ``epochs`` has ``ceil(size / batch)`` steps for each.
+    round that may ask it. ``kind`` example: the sampling rate is the expected batch over ``size``,
+    whatever a loader makes of it, and a round of ``epochs`` has ``ceil(size / batch)`` steps for
+    each.
 
     Args:
-      rounds: of the run.
+      rounds: that may ask the client, in the whole run.
       size: training records of the client.
       groups: group of persons -> training records of the client, where the data have groups.
 

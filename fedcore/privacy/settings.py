@@ -154,6 +154,12 @@ class ClientLevel(_Promise, title="Each client"):
         ge=1,
         description="Weigh a client by its examples up to so many; null: all weigh the same.",
     )
+    correlation: Literal["none", "banded"] = Field(
+        "none",
+        description="Whether the noise of a round takes back part of that of earlier rounds, so "
+        "that less of it stays in the model for the same epsilon. banded: DP-FTRL by a banded "
+        "matrix, with as many bands as participation.kind=cyclic has groups.",
+    )
 
 
 PrivacySettings = Annotated[

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from fedcore.participation import Cyclic, public_coin, turn
 from fedcore.privacy.accounting import Epsilon, over_disjoint, spent
 from fedcore.privacy.budget import Budget, State, standing
+from fedcore.privacy.client_round import client_event
+from fedcore.privacy.disjoint import EVERYBODY, events_about, events_about_each, payer
 from fedcore.privacy.events import SampledGaussian
 from fedcore.privacy.ledger import group_fingerprint
 
 if TYPE_CHECKING:
     from fedcore.config import RunConfig
 
-EVERYBODY = ""  # the name under which a round that hides clients is recorded
 UNITS = {"example": "record", "local": "client's data", "client": "client"}
 
 
@@ -29,8 +31,11 @@ class Spending:
       delta: chance that the promise fails.
       promised: epsilon that the run is to stay within, or None.
       is_private: False: a fixed secret made the noise, and nothing is hidden.
-      events: client id -> what was released, oldest first; one entry named ``""`` where clients
-        are hidden, and one ``client/group`` for each group of persons where they have budgets.
+      events: client id -> what was released, oldest first; ``client/group`` for each group of
+        persons where they have budgets; where clients are hidden, the group of clients that it is
+        about, or ``""``: all.
+      next: whom the next round asks, by the names of ``events``.
+      step: what one more participation tells at most, where clients are hidden.
       groups: group of persons -> what was promised to it; empty where all records are alike.
     """
 
@@ -39,12 +44,14 @@ class Spending:
     promised: float | None
     is_private: bool
     events: Mapping[str, tuple[SampledGaussian, ...]]
+    next: frozenset[str]
+    step: SampledGaussian | None = None
     groups: Mapping[str, float] = field(default_factory=dict)
 
     @cached_property
     def spent(self) -> Mapping[str, Epsilon]:
-        """Name of an entry of ``events`` -> epsilon."""
-        return {client: spent(events, self.delta) for client, events in self.events.items()}
+        """Name of an entry of ``events`` -> epsilon; of a group also what was told about all."""
+        return self._spent(self.events)
 
     @property
     def overall(self) -> Epsilon:
@@ -54,8 +61,15 @@ class Spending:
     @property
     def overall_next(self) -> Epsilon:
         """The same after one more round like the last."""
-        more = ([*events, events[-1]] for events in self.events.values())
-        return over_disjoint(spent(events, self.delta) for events in more)
+        more = {who: (*self.events.get(who, ()), self._step(who)) for who in self.next}
+        return over_disjoint(self._spent({**self.events, **more}).values())
+
+    def _spent(self, events: Mapping[str, tuple[SampledGaussian, ...]]) -> dict[str, Epsilon]:
+        about = events_about_each(events)
+        return {who: spent(each, self.delta) for who, each in about.items()}
+
+    def _step(self, who: str) -> SampledGaussian:
+        return self.step or self.events[who][-1]
 
     def of_client(self, client: str) -> tuple[str, ...]:
         """The client's entries of ``events``: itself, or each of its groups; none that has told
@@ -76,8 +90,8 @@ class Spending:
         promised = self.promised_to(name)
         if promised is None:
             return "ok"
-        events = self.events[name]
-        return standing(events, Budget(promised, self.delta), events[-1]).state
+        events = events_about(name, self.events)
+        return standing(events, Budget(promised, self.delta), self._step(name)).state
 
     @property
     def by_group(self) -> Mapping[str, Epsilon]:
@@ -129,22 +143,39 @@ def spending(config: RunConfig, records: Sequence[Mapping[str, Any]]) -> Spendin
         getattr(privacy, "data_budget", None) or privacy.epsilon,
         privacy.secret == "owner",
         {client: tuple(one) for client, one in sorted(events.items())},
+        frozenset(_asked(config, events, len(records) + 1)),
+        client_event(config),
         dict(sorted(groups.items())),
     )
 
 
+def _asked(config: RunConfig, names: Iterable[str], round: int) -> Iterator[str]:
+    """Whom a round asks, as records name them; clients only if they are among the names."""
+    asking, coin = config.participation, public_coin(config.seed)
+    if config.privacy.kind == "client":
+        yield payer(round, asking.apart)
+    elif isinstance(asking, Cyclic):
+        now = turn(round, asking.groups)
+        yield from (c for c in names if asking.group(c.partition("/")[0], coin) == now)
+    else:
+        yield from names
+
+
 def warnings_about(config: RunConfig, records: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """A sentence on the clients whose privacy got another state with the last round; none after
-    the run's last one."""
+    """A sentence on the clients whose privacy got another state with the last round; of those that
+    no later round asks, none."""
     now = spending(config, records)
-    if now is None or now.promised is None or len(records) >= config.rounds.count:
+    if now is None or now.promised is None:
         return
+    later = range(len(records) + 1, config.rounds.count + 1)[: config.participation.apart]
+    asked = {who for round in later for who in _asked(config, now.events, round)}
     before = spending(config, records[:-1])
     for state, what in _WORDS.items():
         turned = [
             client
             for client in now.spent
-            if now.state(client) == state
+            if client in asked
+            and now.state(client) == state
             and not (before and client in before.spent and before.state(client) == state)
         ]
         if turned:

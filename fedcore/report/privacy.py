@@ -5,14 +5,17 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fedcore.privacy.budget import Budget, Standing
 from fedcore.privacy.events import SampledGaussian
+from fedcore.privacy.spending import spending
 from fedcore.report.tables import markdown_table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from fedcore.config import RunConfig
 
 MOST_OWNERS = 12
 """Up to this many owners get a line of their own; more become a band."""
@@ -43,9 +46,25 @@ def course(
       events: in the order of their release, one for each round that charged.
       budget: whose delta and neighbours count.
     """
-    apart = -(-max(len(events), 1) // most)
-    releases = sorted({*range(0, len(events), apart), len(events)})
-    return Course(tuple(releases), tuple(budget.of(events[:each]).value for each in releases))
+    releases = _evenly(len(events), most)
+    return Course(releases, tuple(budget.of(events[:each]).value for each in releases))
+
+
+def course_of_run(
+    config: RunConfig, records: Sequence[Mapping[str, Any]], *, most: int = _MOST_POINTS
+) -> Course:
+    """What a run had told after each of its rounds, whoever paid for them; at most about ``most``.
+
+    Args:
+      records: JSON of the rounds, oldest first.
+    """
+    releases = _evenly(len(records), most)
+    told = [spending(config, records[:each]) for each in releases]
+    return Course(releases, tuple(one.overall.value if one else 0.0 for one in told))
+
+
+def _evenly(count: int, most: int) -> tuple[int, ...]:
+    return tuple(sorted({*range(0, count, -(-max(count, 1) // most)), count}))
 
 
 def budget_table(standings: Mapping[str, Standing]) -> str:

@@ -30,6 +30,8 @@ ROUNDS = "chain/rounds.jsonl"
 DECISIONS = "chain/decisions.jsonl"
 EVALUATION = "evaluation/evaluation.json"
 TEST_SCORES = "evaluation/test_scores.safetensors"
+PRIVACY_AUDIT = "privacy/audit.json"
+RECONSTRUCTIONS = "privacy/reconstructions.png"
 
 
 def write_artifacts(folder: Path, run: FinishedRun) -> None:
@@ -54,6 +56,10 @@ def write_artifacts(folder: Path, run: FinishedRun) -> None:
     if run.audit:
         files["audit/audit.json"] = canonical_json(run.audit.json) + "\n"
         files["audit/audit.html"] = run.audit.html
+    if run.attacked:
+        files[PRIVACY_AUDIT] = canonical_json(run.attacked.json) + "\n"
+    if run.reconstructions:
+        files[RECONSTRUCTIONS] = run.reconstructions
     if run.test:
         files[TEST_SCORES] = tensors.encode(
             {"scores": run.test.scores, "targets": run.test.targets}
@@ -69,6 +75,8 @@ def run_report(run: FinishedRun, curves: bytes) -> str:
     pictures: dict[str, bytes | str] = {"Learning curves": curves}
     if run.partition_picture:
         pictures["Samples by client and class"] = run.partition_picture
+    if run.reconstructions:
+        pictures["What one update shows of a row"] = run.reconstructions
     facts = {
         "data": f"{run.dataset} `{run.tags[tags.DATASET_FINGERPRINT][:12]}`",
         "strategy": run.strategy,
@@ -78,6 +86,7 @@ def run_report(run: FinishedRun, curves: bytes) -> str:
         "final digest": f"`{run.model_digest}`",
         "config digest": f"`{run.tags[tags.CONFIG_DIGEST]}`",
         "epsilon": run.epsilon,
+        **({"privacy audit": str(run.attacked.verdict)} if run.attacked else {}),
         **run.facts,
         **{label: f"<{url}>" for label, url in run.links.items()},
     }
@@ -100,6 +109,7 @@ class LoggedRun:
       round: the round whose model was taken.
       evaluation: split -> metrics of that model.
       test: scores on the central test data, or None.
+      attacked: what attacks found, by attack, or None.
     """
 
     header: Mapping[str, Any]
@@ -108,6 +118,7 @@ class LoggedRun:
     evaluation: Mapping[str, Any]
     test: CentralScores | None
     decisions: tuple[Mapping[str, Any], ...] = ()
+    attacked: Mapping[str, Any] | None = None
 
 
 def read_run(client: MlflowClient, mlflow_run_id: str) -> LoggedRun:
@@ -116,7 +127,7 @@ def read_run(client: MlflowClient, mlflow_run_id: str) -> LoggedRun:
     Raises:
       LookupError: the MLflow run holds no round chain: Fedloom did not log it, or not to the end.
     """
-    files = _files(client, mlflow_run_id, ("chain", "evaluation"))
+    files = _files(client, mlflow_run_id, ("chain", "evaluation", "privacy"))
     if HEADER not in files or EVALUATION not in files:
         raise LookupError(
             f"MLflow run {mlflow_run_id} holds no {HEADER}: it was not logged by Fedloom, or its "
@@ -133,6 +144,7 @@ def read_run(client: MlflowClient, mlflow_run_id: str) -> LoggedRun:
         evaluation["splits"],
         test,
         tuple(json.loads(line) for line in files.get(DECISIONS, b"").splitlines()),
+        json.loads(files[PRIVACY_AUDIT]) if PRIVACY_AUDIT in files else None,
     )
 
 

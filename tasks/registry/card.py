@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fedcore.attacks.found import Found
 from fedcore.data.own import OWN
 from fedcore.decisions import Decision, Verdict
 from fedcore.evaluation import HIGHER_IS_BETTER, summarise
@@ -11,9 +12,14 @@ from fedcore.report.bootstrap import Interval
 from fedcore.report.tables import cell, markdown_table
 from tasks.registry import tags
 from tasks.registry.adapters_told import base_and_adapters, trained_parameters
-from tasks.registry.artifacts import CONFIG, REPORT
+from tasks.registry.artifacts import CONFIG, PRIVACY_AUDIT, RECONSTRUCTIONS, REPORT
 from tasks.registry.champion import Comparison, Row, score_intervals
 from tasks.registry.finished_run import FinishedRun
+
+REFUTED = (
+    "**Not to be promoted: an attack shows more than the claimed epsilon** (see *What an attacker "
+    "gets*). `fedloom promote` refuses this version."
+)
 
 
 def model_card(
@@ -38,6 +44,7 @@ def _card(
 ) -> str:
     parts = [
         f"# {run.name}",
+        *([REFUTED] if run.is_refuted else []),
         comparison.verdict,
         _facts(run),
         "## Scores on test data",
@@ -45,6 +52,8 @@ def _card(
     ]
     if comparison.rows:
         parts += [f"## Against champion {comparison.champion}", _table(comparison, most_clients)]
+    if run.attacked:
+        parts += ["## What an attacker gets", _attacked(run.attacked)]
     audit = run.audit.body if run.audit else "No audit was run."
     if len(audit) > audit_length:
         audit = audit[:audit_length].rsplit("\n", 1)[0] + "\n\n… all findings: audit/audit.html"
@@ -73,6 +82,12 @@ def _facts(run: FinishedRun) -> str:
     for one in map(Decision.from_json, run.decisions):
         facts[f"decision {one.number}"] = shortened(str(one))
     return markdown_table(["", ""], facts.items())
+
+
+def _attacked(found: Found) -> str:
+    table = markdown_table([f"attacks on {found.client}", "found"], found.rows())
+    more = f"{PRIVACY_AUDIT} has all of it" + f"; {RECONSTRUCTIONS}" * bool(found.picture)
+    return f"{found.verdict}\n\n{table}\n\n{more}."
 
 
 def shortened(text: str, most: int = 200) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from fedcore.attacks.found import Found
 from fedcore.digests import digest_arrays, digest_json
 from fedcore.origin import Origin
 from fedcore.task import Task
@@ -76,6 +77,8 @@ class FinishedRun:
       facts: more rows for the report, e.g. parameters, memory, seconds.
       links: label -> URL, e.g. of the flow run.
       decisions: JSON of what people decided, in order.
+      attacked: what attacks on one of its clients found, or None when there were none.
+      reconstructions: PNG bytes of what updates show of single rows, without the rows.
     """
 
     run_id: str
@@ -93,6 +96,8 @@ class FinishedRun:
     facts: Mapping[str, Any] = field(default_factory=dict)
     links: Mapping[str, str] = field(default_factory=dict)
     decisions: Sequence[Mapping[str, Any]] = ()
+    attacked: Found | None = None
+    reconstructions: bytes = b""
 
     @property
     def config(self) -> Mapping[str, Any]:
@@ -124,6 +129,11 @@ class FinishedRun:
     def model_name(self) -> str:
         """The registered model that it becomes a version of."""
         return self.config["registry"]["model_name"] or f"fedloom-{self.dataset}"
+
+    @property
+    def is_refuted(self) -> bool:
+        """Whether an attack disproved the epsilon that it claims."""
+        return self.attacked is not None and not self.attacked.verdict.passed
 
     @cached_property
     def task(self) -> Task:
@@ -166,6 +176,7 @@ class FinishedRun:
             tags.SEED: str(self.config["seed"]),
             tags.EPSILON: self.epsilon,
             **self._origin_tags(),
+            **self._attack_tags(),
             **({tags.DECISIONS: digest_json(self.decisions[-1])} if self.decisions else {}),
         }
 
@@ -176,4 +187,19 @@ class FinishedRun:
             tags.PARENT_RUN: origin.run,
             tags.PARENT_ROUND: str(origin.round),
             tags.PARENT_RECORD: origin.record,
+        }
+
+    def _attack_tags(self) -> dict[str, str]:
+        if (found := self.attacked) is None:
+            return {}
+        verdict, bound = found.verdict, found.verdict.bound
+        claimed = "none" if verdict.claims_nothing else f"{verdict.claimed:.4g}"
+        told = {tags.MEMBERSHIP_AUC: found.auc, tags.RECONSTRUCTION_COSINE: found.cosine}
+        return {
+            tags.PRIVACY_AUDIT: verdict.word,
+            tags.PRIVACY_AUDIT_DIGEST: digest_json(found.json),
+            tags.EPSILON_CLAIMED: claimed,
+            tags.EPSILON_AT_LEAST: f"{bound.epsilon:.4g}",
+            tags.EPSILON_CONFIDENCE: f"{bound.confidence:g}",
+            **{name: f"{value:.4g}" for name, value in told.items() if value is not None},
         }

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedcore import tensors
+from fedcore.attacks.found import CLAIM
+from fedcore.attacks.verdict import Verdict
 from fedcore.decisions import Decision
 from fedcore.digests import digest_arrays, digest_bytes, digest_json
 from fedcore.origin import Origin
@@ -18,6 +20,7 @@ from tasks.registry.artifacts import REPORT, LoggedRun, read_run, read_text
 from tasks.registry.connection import registry
 from tasks.registry.log_run import find_run
 from tasks.registry.model_version import VersionRef
+from tasks.registry.privacy_gate import why_refused
 from tasks.registry.promote import resolve_version
 
 if TYPE_CHECKING:
@@ -63,8 +66,11 @@ def lineage(tracking_uri: str, version: str) -> Lineage:
             raise LookupError(f"{chosen} was not made by Fedloom: it has no tag {tags.RUN_ID}.")
         run = read_run(client, found.run_id)
         params = _registered_params(client, found.tags.get(tags.LOGGED_MODEL, ""))
-        problems = tuple(check_history(run, found.tags, params))
-        return Lineage(chosen, dict(found.tags), run, problems)
+        champion = client.get_registered_model(chosen.name).aliases.get(tags.CHAMPION)
+        problems = [*check_history(run, found.tags, params)]
+        if str(champion) == chosen.version and (why := _refusal(run, found.tags)):
+            problems.append(f"it is the champion, which `fedloom promote` would refuse: {why}")
+        return Lineage(chosen, dict(found.tags), run, tuple(problems))
 
 
 def report(tracking_uri: str, run: str) -> str:
@@ -104,6 +110,9 @@ def check_history(
             yield f"round {number} does not follow the record before it"
         previous = digest_json(record)
     yield from _check_decisions(run, version_tags)
+    attacked = None if run.attacked is None else digest_json(run.attacked)
+    if attacked != version_tags.get(tags.PRIVACY_AUDIT_DIGEST):
+        yield "what the privacy audit found is not what the version's tag names"
     if previous != version_tags.get(tags.CHAIN_HEAD):
         yield "the chain ends elsewhere than the version's tag says"
     identity = run.header["identity"]
@@ -135,6 +144,12 @@ def _check_decisions(run: LoggedRun, version_tags: Mapping[str, str]) -> Iterato
         decided = until.get(record["round"] - 1, decided)
         if record.get("decided", "") != decided:
             yield f"round {record['round']} was not made after the decisions that are there"
+
+
+def _refusal(run: LoggedRun, version_tags: Mapping[str, str]) -> str | None:
+    asked = run.header["config"].get("attacks") or {}
+    was_asked = asked.get("kind", "none") != "none"
+    return why_refused(run.attacked, version_tags, was_asked=was_asked)
 
 
 _IDENTITY = {
@@ -175,6 +190,8 @@ def _tree(history: Lineage) -> Iterator[str]:
             f"├─ champion by {its[tags.PROMOTED_BY]} at {its[tags.PROMOTED_AT]}: "
             f"{its[tags.PROMOTED_WHY]}"
         )
+    if run.attacked:
+        yield f"├─ privacy audit: {Verdict.from_json(run.attacked[CLAIM])}"
     yield f"├─ run {its[tags.RUN_ID]}  model of round {run.round} of {len(run.records)}"
     for key, name in _IDENTITY.items():
         yield f"│    {key} {short(its.get(name))}"

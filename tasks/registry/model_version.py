@@ -43,7 +43,8 @@ def register_version(tracking_uri: str, run: FinishedRun, mlflow_run_id: str) ->
     """The model version of a logged run, made when there is none yet.
 
     A second call for the same run and model finds the first one's version; one that was cut off is
-    completed. ``challenger`` never moves back to an older version.
+    completed. ``challenger`` never moves back to an older version, and never to one whose claimed
+    epsilon is refuted: that one is there for review alone.
 
     Args:
       tracking_uri: of the server that holds the run.
@@ -68,7 +69,8 @@ def register_version(tracking_uri: str, run: FinishedRun, mlflow_run_id: str) ->
                 description=model_card(run, comparison, mlflow_run_id, MAX_DESCRIPTION),
             )
             found = VersionRef(made.name, str(made.version))
-        _set_challenger(client, found)
+        if not run.is_refuted:
+            _set_challenger(client, found)
         return found
 
 

@@ -10,6 +10,7 @@ from fedcore.digests import canonical_json
 from tasks.registry import tags
 from tasks.registry.connection import registry
 from tasks.registry.model_version import VersionRef
+from tasks.registry.privacy_gate import require_claim_stands
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -34,6 +35,7 @@ def promote(
 
     Raises:
       ValueError: nobody, no reason, or a version that cannot be read or does not exist.
+      PromotionRefused: attacks show more than the version claims.
       RegistryUnavailable: MLflow does not answer.
     """
     who, why = who.strip(), why.strip()
@@ -48,6 +50,7 @@ def promote(
     moment = (when or datetime.now(UTC)).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     with registry(tracking_uri) as client:
         chosen = resolve_version(client, version)
+        require_claim_stands(client, client.get_model_version(chosen.name, chosen.version))
         previous = client.get_registered_model(chosen.name).aliases.get(tags.CHAMPION)
         note = {
             tags.PROMOTED_BY: who,
@@ -68,6 +71,7 @@ def roll_back(tracking_uri: str, name: str, *, who: str, why: str) -> VersionRef
 
     Raises:
       ValueError: there is no champion, or none before it.
+      PromotionRefused: attacks show more than that one claims.
       RegistryUnavailable: MLflow does not answer.
     """
     with registry(tracking_uri) as client:

@@ -10,6 +10,7 @@ def test_every_kind_of_model_is_asked_what_the_project_promises() -> None:
     assert asked == {3}
     heads = {case.most for case in CASES if case.name.startswith("linear") and not case.is_trainer}
     assert heads == {2}
+    assert {case.most for case in CASES if case.name.startswith("LoRA")} == {4}
 
 
 def test_a_row_has_medians_for_each_step_and_their_ratio() -> None:

@@ -6,6 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from deployments.cli.main import app
+from fedcore.privacy.disjoint import payer_fingerprint
 from fedcore.privacy.events import SampledGaussian
 from fedcore.privacy.ledger import Charge, Ledger, group_fingerprint
 
@@ -51,6 +52,15 @@ def test_each_group_of_persons_is_held_against_its_own_budget(ledger):
 
 def test_a_site_is_named_by_its_folder(ledger, tmp_path):
     assert "3 releases" in fedloom(tmp_path / "privacy").output
+
+
+def test_groups_of_clients_are_told_apart_and_a_release_counts_once(ledger):
+    for group, noise in ((1, 5.0), (2, 9.0)):
+        data = payer_fingerprint("b" * 64, 7, f"group {group} of 2")
+        ledger.charge(Charge("round", data, SampledGaussian(1.0, noise), "0" * 64))
+    shown = fedloom().output
+    assert "4 releases" in shown
+    assert all(f"bbbbbbbbbbbb/seed 7, group {group} of 2" in shown for group in (1, 2))
 
 
 def test_no_ledger_and_a_changed_one(ledger, tmp_path):

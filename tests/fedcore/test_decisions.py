@@ -8,6 +8,9 @@ from types import SimpleNamespace
 import pytest
 
 from fedcore.approvals import QualityBound
+from fedcore.attacks import verdict
+from fedcore.attacks.found import note
+from fedcore.attacks.one_run import OneRun
 from fedcore.chain import Chain, ChainBroken, RunTakenOver
 from fedcore.config import ConfigError, make_config
 from fedcore.decisions import (
@@ -164,9 +167,11 @@ def test_registration_is_agreed_once(store):
     agreed = {"approvals.registration": True}
     run(store, Person(), **agreed)
     plan, chain = begun(store, "run")
-    person = Person()
+    person, shown = Person(), OneRun(2.0, 1e-5, 0.95, 1000, 500, 480)
+    chain.annotate(note("claim"), verdict.Verdict(1.0, shown, shown).to_json() | {"client": "a"})
     plan = consult_before_registration(plan, chain, person)
     assert plan.decisions[-1].point == "registration"
+    assert "FAIL: the training claims epsilon 1.00" in plan.decisions[-1].asks
     consult_before_registration(plan, chain, person)
     consult_before_registration(begun(store, "run")[0], chain, person)
     assert len(person.asked) == 1

@@ -8,7 +8,7 @@ import pytest
 from fedcore.data.dataset import Dataset, Split
 from fedcore.partition.make import make_partition
 from fedcore.partition.manifest import from_parquet, to_parquet
-from fedcore.partition.picture import class_table, partition_picture
+from fedcore.partition.picture import _draw, class_table, partition_picture
 from fedcore.partition.settings import Dirichlet, Iid
 from fedcore.task import Task, TaskKind
 
@@ -89,4 +89,5 @@ def test_picture_is_a_png_and_deterministic(clients):
     partition = make_partition(dataset, Iid(clients=clients), 1)
     picture = partition_picture(dataset, partition)
     assert picture.startswith(b"\x89PNG")
+    _draw.cache_clear()
     assert picture == partition_picture(dataset, partition)

@@ -11,9 +11,10 @@ from torch.nn import functional
 from fedcore.models.cnn import cnn_gn, cnn_mcmahan
 from fedcore.models.mobilenet import mobilenet
 from fedcore.models.resnet import BasicBlock
+from fedcore.task import Task, TaskKind
 from fedcore.training.private import trial
 from fedcore.training.private.by_layers import NotByLayers, sum_by_layers, sum_of_head
-from fedcore.training.private.clipped_sum import MARGIN, sum_by_vmap, sum_one_by_one
+from fedcore.training.private.clipped_sum import MARGIN, Loss, sum_by_vmap, sum_one_by_one
 from fedcore.training.private.trial import choose_way
 
 
@@ -82,8 +83,11 @@ BY_LAYERS = {
 HEADS = ("linear", "head")
 
 
-def _loss(network, inputs, targets):
+def _total(network, inputs, targets):
     return functional.cross_entropy(network(inputs), targets, reduction="sum")
+
+
+_loss = Loss(_total, Task(TaskKind.MULTICLASS, ("a", "b", "c")).logit_gradients)
 
 
 def _data(shape, count=6, dtype=torch.float32):
@@ -332,6 +336,28 @@ def test_an_example_that_is_not_finite_counts_as_zero(bad) -> None:
         if bad != 1e30:
             alone = clipped_sum(broken[2:3], targets[2:3], _bounds(0.5, 1))
             assert all(not value.any() for value in alone.values())
+
+
+@pytest.mark.parametrize("kind", TaskKind)
+def test_a_losss_gradient_by_the_logits_is_autograds(kind) -> None:
+    labels = {TaskKind.REGRESSION: ("y",), TaskKind.BINARY: ("n", "p")}.get(kind, ("a", "b", "c"))
+    task, generator = Task(kind, labels), torch.Generator().manual_seed(3)
+    logits = 3 * torch.randn(5, task.num_outputs, generator=generator, dtype=torch.float64)
+    targets = torch.tensor([0, 1, 1, 0, 1])
+    if kind is TaskKind.REGRESSION:
+        targets = targets + 0.3
+    if kind is TaskKind.MULTILABEL:
+        targets = torch.stack([targets, 1 - targets, targets], 1)
+    logits.requires_grad_()
+    (expected,) = torch.autograd.grad(5 * task.loss(logits, targets), logits)
+    found = task.logit_gradients(logits.detach(), targets)
+    assert found.abs().max() > 0.1
+    torch.testing.assert_close(found, expected, check_dtype=False, rtol=1e-6, atol=1e-7)
+
+
+def test_a_loss_without_its_gradient_by_the_logits_goes_by_layers() -> None:
+    network, labels = nn.Linear(7, 3), torch.zeros(1, dtype=torch.long)
+    assert choose_way(network, Loss(_total), torch.zeros(1, 7), labels) is sum_by_layers
 
 
 def test_the_trial_is_made_once(monkeypatch) -> None:

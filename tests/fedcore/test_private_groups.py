@@ -13,7 +13,7 @@ from fedcore.models.preprocess import TablePreprocess
 from fedcore.models.state import trainable_state
 from fedcore.task import Task, TaskKind
 from fedcore.training.private.by_layers import sum_by_layers, sum_of_head
-from fedcore.training.private.clipped_sum import MARGIN, sum_by_vmap, sum_one_by_one
+from fedcore.training.private.clipped_sum import MARGIN, Loss, sum_by_vmap, sum_one_by_one
 from fedcore.training.private.example_noise import ExampleNoise, GroupShare
 from fedcore.training.private.noisy_gradients import private_steps
 from fedcore.training.settings import LoopSettings
@@ -123,8 +123,10 @@ def test_every_way_clips_each_example_at_its_own_norm(way):
     inputs, targets = (torch.from_numpy(each) for each in _rows())
     inputs = inputs.double() * torch.logspace(-1, 1, COUNT)[:, None]
 
-    def loss(network, inputs, targets):
+    def total(network, inputs, targets):
         return functional.cross_entropy(network(inputs), targets, reduction="sum")
+
+    loss = Loss(total, Task(TaskKind.MULTICLASS, ("a", "b", "c")).logit_gradients)
 
     each = []
     for one in torch.arange(COUNT).split(1):
@@ -148,8 +150,10 @@ def test_an_example_that_is_not_finite_leaves_the_others_their_bounds():
     broken[4] = torch.nan
     rest = [i for i in range(COUNT) if i != 4]
 
-    def loss(network, inputs, targets):
+    def total(network, inputs, targets):
         return functional.cross_entropy(network(inputs), targets, reduction="sum")
+
+    loss = Loss(total, Task(TaskKind.MULTICLASS, ("a", "b", "c")).logit_gradients)
 
     for way in (sum_by_layers, sum_by_vmap, sum_one_by_one):
         found = way(network, loss)(broken, targets, clip_norms)

@@ -26,6 +26,11 @@ CALLS = """
         import torch
         return json.dumps([torch.get_num_threads(), os.environ["OMP_NUM_THREADS"]])
 
+    def has_scipy(payload):
+        import sys
+        import fedcore.execute
+        return str("scipy" in sys.modules)
+
     def wait(payload):
         folder, name = payload.split("|")
         Path(folder, f"{name}-{os.getpid()}").touch()
@@ -93,9 +98,10 @@ def test_a_process_is_kept_between_calls_and_is_not_this_one(calls) -> None:
         assert pool.pids() == [int(first)], "the second worker was not needed"
 
 
-def test_workers_have_one_torch_thread(calls) -> None:
+def test_a_worker_has_one_torch_thread_and_nothing_of_scipy_before_it_trains(calls) -> None:
     with WorkerPool(1) as pool:
         assert pool.run(calls.threads, "") == '[1, "1"]'
+        assert pool.run(calls.has_scipy, "") == "False"
 
 
 def test_a_worker_trains_to_the_same_bytes_as_this_process(calls) -> None:

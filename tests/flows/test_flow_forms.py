@@ -176,3 +176,20 @@ def test_the_server_accepts_the_shipped_trade_offs(trade_off_schema):
 
 def test_a_reference_that_is_clicked_stays_chosen(trade_off_schema):
     test_a_kind_that_is_clicked_stays_chosen(trade_off_schema)
+
+
+def test_a_privacy_audit_takes_every_section_that_the_attacked_training_reads():
+    from fedcore.config import RunConfig
+    from flows.audit_privacy import audit_privacy
+
+    schema = parameter_schema(audit_privacy).model_dump_for_openapi()
+    is_valid_schema(schema)
+    assert [
+        place
+        for place, field in leaves(schema)
+        if not (field.get("title") and field.get("description")) and "$ref" not in field
+    ] == []
+    assert {*RunConfig.model_fields} - {*schema["properties"]} == {
+        *("version", "name", "participation", "aggregation", "evaluation", "registry"),
+        *("approvals", "engine", "speed"),
+    }

@@ -17,6 +17,9 @@ from packaging.requirements import Requirement
 
 import fedcore
 from fedcore import rng, tensors
+from fedcore.attacks.found import Found
+from fedcore.attacks.one_run import OneRun
+from fedcore.attacks.verdict import Verdict
 from fedcore.data.encoding import TableEncoding
 from fedcore.data.own import own_provenance
 from fedcore.data.text_bytes import unpack
@@ -33,6 +36,7 @@ from tasks.registry.lineage import lineage, report
 from tasks.registry.log_run import log_run
 from tasks.registry.model_folder import input_example, signature, write_model
 from tasks.registry.model_version import MAX_DESCRIPTION, register_version
+from tasks.registry.privacy_gate import PromotionRefused, why_refused
 from tasks.registry.promote import promote, roll_back
 from tasks.registry.serving import model_inputs
 
@@ -49,7 +53,9 @@ def model_record(params):
     return {"digest": digest_bytes(data), "size": len(data), "kind": "model"}
 
 
-def finished(kind="table", *, run_id="run-1", seed=42, clients=CLIENTS, gain=0.0, rounds=2):
+def finished(
+    kind="table", *, run_id="run-1", seed=42, clients=CLIENTS, gain=0.0, rounds=2, **sections
+):
     """A run that nobody ran: a chain that holds together, and a linear model."""
     generator = rng.stream(seed, "registry-test", run_id)
     is_image = kind == "image"
@@ -79,6 +85,7 @@ def finished(kind="table", *, run_id="run-1", seed=42, clients=CLIENTS, gain=0.0
         "model": {"kind": "logistic"},
         "strategy": {"kind": "fedavg"},
         "registry": {"model_name": "", "experiment": "fedloom", "register_model": True},
+        **sections,
     }
     header = {
         "config": config,
@@ -735,3 +742,113 @@ def test_a_report_is_found_by_either_id(published):
 def test_the_final_digest_is_that_of_the_parameters():
     run = finished()
     assert run.tags[tags.MODEL_DIGEST] == digest_arrays(run.params)
+
+
+# -- the privacy audit as a gate -----------------------------------------------------------------
+
+
+def attacked(claimed, at_least, run_id="run-1", twin=4.4):
+    """A run of which an attack shows at least so much, whatever is claimed."""
+    run = finished(run_id=run_id, attacks={"kind": "audit"})
+    bound, without = (OneRun(each, 1e-5, 0.95, 1000, 500, 480) for each in (at_least, twin))
+    claim = Verdict(claimed, bound, without).to_json() | {"client": "hungary"}
+    members = {"auc": {"estimate": 0.71}}
+    rows = {"rows": [{"cosine": 0.98}], "picture": None}
+    found = {"claim": claim, "membership": members, "reconstruction": rows}
+    return replace(run, attacked=Found.from_json(found), reconstructions=b"\x89PNG")
+
+
+@pytest.fixture(scope="module")
+def published_refuted(published, tmp_path_factory):
+    """The URI of a copy of ``published`` with a second version, whose claim is refuted."""
+    path = tmp_path_factory.mktemp("refuted") / "mlflow.db"
+    shutil.copy(published.removeprefix("sqlite:///"), path)
+    uri = f"sqlite:///{path}"
+    publish(uri, attacked(1.0, 2.3, "run-2"))
+    return uri
+
+
+@pytest.fixture
+def refuted(published_refuted, tmp_path):
+    """The same for a test that writes."""
+    shutil.copy(published_refuted.removeprefix("sqlite:///"), tmp_path / "mlflow.db")
+    return f"sqlite:///{tmp_path / 'mlflow.db'}"
+
+
+def test_a_refuted_version_is_registered_for_review_alone(published_refuted):
+    with registry(published_refuted) as client:
+        found = client.get_model_version("fedloom-toy-heart", "2")
+        aliases = client.get_registered_model("fedloom-toy-heart").aliases
+        names = {item.path for item in client.list_artifacts(found.run_id, "privacy")}
+    assert {name: str(number) for name, number in aliases.items()} == {"challenger": "1"}
+    assert names == {"privacy/audit.json", "privacy/reconstructions.png"}
+    expected = {
+        tags.PRIVACY_AUDIT: "refuted",
+        tags.EPSILON_CLAIMED: "1",
+        tags.EPSILON_AT_LEAST: "2.3",
+        tags.EPSILON_CONFIDENCE: "0.95",
+        tags.MEMBERSHIP_AUC: "0.71",
+        tags.RECONSTRUCTION_COSINE: "0.98",
+    }
+    assert expected.items() <= found.tags.items()
+    assert "**Not to be promoted: an attack shows more" in found.description
+    assert "## What an attacker gets\n\nFAIL: the training claims epsilon 1.00" in found.description
+    assert "| membership inference | AUC 0.710; 0.5 tells nothing |" in found.description
+    assert "| privacy audit | FAIL: " in report(published_refuted, "run-2")
+    history = lineage(published_refuted, "fedloom-toy-heart/2")
+    assert history.problems == () and "├─ privacy audit: FAIL: " in str(history)
+
+
+def test_a_refuted_version_is_not_promoted_whatever_its_tags_say(refuted):
+    name, refused = "fedloom-toy-heart", r"heart/2 is not promoted: FAIL: .* at least 2\.30 at 95%"
+    with pytest.raises(PromotionRefused, match=refused):
+        promote(refuted, f"{name}/2", who="A", why="accurate")
+    with registry(refuted) as client:
+        client.set_model_version_tag(name, "2", tags.PRIVACY_AUDIT, "not refuted")
+        client.set_model_version_tag(name, "2", tags.EPSILON_AT_LEAST, "0.1")
+        client.delete_model_version_tag(name, "2", tags.PRIVACY_AUDIT_DIGEST)
+    with pytest.raises(PromotionRefused, match=refused):
+        promote(refuted, f"{name}/2", who="A", why="accurate")
+    # MLflow's own page sets aliases and asks nobody; neither the way back nor lineage follow it.
+    with registry(refuted) as client:
+        client.set_registered_model_alias(name, "champion", "2")
+    promote(refuted, f"{name}/1", who="A", why="better")
+    with pytest.raises(PromotionRefused, match=refused):
+        roll_back(refuted, name, who="A", why="back")
+    with registry(refuted) as client:
+        assert str(client.get_registered_model(name).aliases["champion"]) == "1"
+        client.set_registered_model_alias(name, "champion", "2")
+    problems = lineage(refuted, f"{name}@champion").problems
+    assert problems[0] == "what the privacy audit found is not what the version's tag names"
+    assert problems[1].startswith("it is the champion, which `fedloom promote` would refuse: FAIL")
+
+
+@pytest.mark.parametrize(
+    ("claimed", "at_least", "change", "why"),
+    [
+        (3.0, 0.8, {}, None),
+        (8.0, 0.8, {}, None),  # inconclusive
+        (float("inf"), 4.4, {}, None),  # nothing is claimed
+        (3.0, 3.1, {}, "FAIL: the training claims epsilon 3.00"),
+        (3.0, 0.8, {tags.PRIVACY_AUDIT_DIGEST: "0" * 64}, "one of them was changed"),
+    ],
+)
+def test_the_numbers_decide_who_may_be_champion(claimed, at_least, change, why):
+    run = attacked(claimed, at_least)
+    said = why_refused(run.attacked.json, run.tags | change, was_asked=True)
+    assert said is None if why is None else why in said
+
+
+def test_what_was_found_cannot_be_made_to_vanish():
+    run = attacked(3.0, 3.1)
+    assert "is gone" in why_refused(None, run.tags, was_asked=False)
+    assert "is gone" in why_refused(None, {}, was_asked=True)
+    assert why_refused(None, finished().tags, was_asked=False) is None
+
+
+def test_a_card_says_when_an_audit_proves_nothing():
+    run = attacked(8.0, 0.8)
+    card = model_card(run, Comparison(None), "0", MAX_DESCRIPTION)
+    assert not run.is_refuted and run.tags[tags.PRIVACY_AUDIT] == "inconclusive"
+    assert "## What an attacker gets\n\nPASS, but this audit proves nothing" in card
+    assert "Not to be promoted" not in card

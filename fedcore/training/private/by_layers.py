@@ -23,34 +23,27 @@ class NotByLayers(ValueError):
 
 
 def sum_of_head(network: nn.Module, loss: Loss) -> ClippedSum:
-    """As :func:`sum_by_layers`, of a linear layer after what has nothing to train.
+    """As :func:`sum_by_layers`, of a linear layer after what has nothing to train, in closed form.
 
-    The loss alone is differentiated, by the logits.
+    The loss's gradient by the logits is all that the norms and the sums need.
 
     Raises:
-      NotByLayers: the network is something else.
+      NotByLayers: the network or the loss is something else.
     """
     *before, head = network if isinstance(network, nn.Sequential) else (network,)
     rules = _rules(network)
     if type(head) is not nn.Linear or list(rules) != [head]:
         raise NotByLayers(f"{type(network).__name__} is no linear layer after fixed ones.")
+    by_logits = loss.by_logits
+    if by_logits is None:
+        raise NotByLayers("this loss has no gradient by the logits in closed form.")
 
     def parts(inputs, targets):
-        calls = []
-
-        def called(inputs):
-            with torch.no_grad():
-                for module in before:
-                    inputs = module(inputs)
-                logits = head(inputs)
-            calls.append(_Call(head, rules[head], inputs, logits.requires_grad_()))
-            return logits
-
-        total = loss(called, inputs, targets)
-        (call,) = calls
-        (outer,) = torch.autograd.grad(total, call.output)
         with torch.no_grad():
-            return [call.part(outer, len(inputs))]
+            for module in before:
+                inputs = module(inputs)
+            outer = by_logits(head(inputs), targets)
+            return [_Call(head, rules[head], inputs, outer).part(outer, len(inputs))]
 
     return sum_of_parts(parts)
 

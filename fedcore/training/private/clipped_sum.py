@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -16,9 +17,28 @@ from torch.func import functional_call, grad, vmap
 
 from fedcore.training.private.layers import Part, Sums
 
-# (network, inputs, targets) -> sum of the examples' losses.
 Network = Callable[[torch.Tensor], torch.Tensor]
-Loss = Callable[[Network, torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What is clipped: the examples' losses.
+
+    Attributes:
+      total: (network, inputs, targets) -> their sum.
+      by_logits: (logits, targets) -> (b, outputs), the gradient of each by its logits; None: only
+        autograd has it.
+    """
+
+    total: Callable[[Network, torch.Tensor, torch.Tensor], torch.Tensor]
+    by_logits: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None
+
+    def __call__(
+        self, network: Network, inputs: torch.Tensor, targets: torch.Tensor
+    ) -> torch.Tensor:
+        """``total``."""
+        return self.total(network, inputs, targets)
+
 
 # (inputs (b, ...), targets (b, ...), clip norms (b,)) -> the sum of their clipped gradients.
 ClippedSum = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], Sums]

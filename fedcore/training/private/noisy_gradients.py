@@ -12,6 +12,7 @@ import torch
 from fedcore.models.state import trainable_parameters
 from fedcore.privacy.secret_stream import SecretStream, derived_key
 from fedcore.training.loss import mean_loss
+from fedcore.training.private.clipped_sum import Loss
 from fedcore.training.private.example_noise import ExampleNoise
 from fedcore.training.private.layers import Sums
 from fedcore.training.private.poisson import poisson_batches
@@ -110,9 +111,11 @@ def noisy_gradients(lesson: Lesson) -> Callable[[torch.Tensor], dict[str, torch.
 
 
 def _clipped_sum(lesson: Lesson, clip_norms: torch.Tensor) -> Callable[[torch.Tensor], Sums]:
-    def loss(network, inputs, targets):
+    def total(network, inputs, targets):
         return mean_loss(lesson, network, inputs, targets) * len(targets)
 
+    is_exact = lesson.settings.dtype == "float32"  # autocast rounds the logits on their way
+    loss = Loss(total, lesson.task.logit_gradients if is_exact else None)
     example = lesson.samples.batch(torch.tensor([0]))
     way = choose_way(lesson.network, loss, example, lesson.targets)
     of_batch = way(lesson.network, loss)

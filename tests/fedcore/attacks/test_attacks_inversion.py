@@ -116,6 +116,8 @@ def test_the_picture_shows_originals_and_columns():
     assert drawn.shape[0] > drawn.shape[1] and drawn.std() > 30
     with pytest.raises(ValueError, match="2 originals"):
         reconstruction_picture([image, image], {"no DP": [image]}, low=-1, high=1)
+    alone = reconstruction_picture(None, {"no DP": [image, -image]}, low=-1, high=1)
+    assert np.asarray(Image.open(io.BytesIO(alone))).shape[1] < drawn.shape[1]
 
 
 def test_wrong_input_is_refused():

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from fedcore.attacks.one_run import OneRun
 from fedcore.attacks.settings import PrivacyAuditSettings
-from fedcore.attacks.verdict import judge
+from fedcore.attacks.verdict import Verdict
 
 
 def bound(epsilon):
@@ -16,18 +16,19 @@ def bound(epsilon):
 
 
 @pytest.mark.parametrize(
-    ("claimed", "found", "twin", "passed", "is_conclusive", "says"),
+    ("claimed", "found", "twin", "passed", "word", "says"),
     [
-        (3.0, 0.8, 4.4, True, True, "PASS: the training claims epsilon 3.00 at delta 1e-05"),
-        (3.0, 3.2, 4.4, False, True, "FAIL: .* at least 3.20 at 95% confidence"),
-        (8.0, 0.8, 4.4, True, False, "PASS, but this audit proves nothing: it finds only 4.40"),
-        (math.inf, 4.4, 4.4, True, False, "nothing is claimed; epsilon is at least 4.40"),
+        (3.0, 0.8, 4.4, True, "not refuted", "PASS: the training claims epsilon 3.00 at delta 1e"),
+        (3.0, 3.2, 4.4, False, "refuted", "FAIL: .* at least 3.20 at 95% confidence"),
+        (8.0, 0.8, 4.4, True, "inconclusive", "PASS, but this audit proves nothing: .* only 4.40"),
+        (math.inf, 4.4, 4.4, True, "nothing claimed", "nothing is claimed; epsilon is at least"),
     ],
 )
-def test_the_verdict_compares_with_the_claim(claimed, found, twin, passed, is_conclusive, says):
-    verdict = judge(claimed, bound(found), bound(twin))
-    assert (verdict.passed, verdict.is_conclusive) == (passed, is_conclusive)
+def test_the_verdict_compares_with_the_claim(claimed, found, twin, passed, word, says):
+    verdict = Verdict(claimed, bound(found), bound(twin))
+    assert (verdict.passed, verdict.word) == (passed, word)
     value = verdict.to_json()
+    assert Verdict.from_json(value | {"passed": not passed, "verdict": "PASS"}) == verdict
     assert value["bound"]["epsilon"] == found
     assert value["claimed"] == (None if math.isinf(claimed) else claimed)
     assert re.search(says, value["verdict"])

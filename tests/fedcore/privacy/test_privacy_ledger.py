@@ -111,7 +111,7 @@ def test_what_is_charged_to_all_of_the_data_counts_for_each_group(ledger):
     ledger.charge(charge("whole", "records", less))
     ledger.charge(charge("a", strict, less))
     ledger.charge(charge("a", lax))
-    assert ledger.events(strict) == [less, less] and ledger.events(lax) == [less, STEP]
+    assert ledger.events(strict) == (less, less) and set(ledger.events(lax)) == {less, STEP}
     most = BUDGET.of([less, STEP])
     assert ledger.spent("records", 1e-5) == most == ledger.spent(lax, 1e-5)
     assert ledger.standing("records", BUDGET, STEP).spent == most

@@ -42,6 +42,21 @@ SECTIONS = {
 
 
 REPEATABLE = {"kind": "example", "noise_multiplier": 1.0, "secret": "fixed"}
+UNWEIGHTED = {**SECTIONS["training"], "class_weights": "none"}
+REPEATABLE_RUN = {"training": UNWEIGHTED, "privacy": REPEATABLE}
+IN_TURN = {
+    "training": UNWEIGHTED,
+    "privacy": {
+        "kind": "client",
+        "noise_multiplier": 1.0,
+        "correlation": "banded",
+        "secret": "fixed",
+    },
+    "participation": {"kind": "cyclic", "groups": 2},
+    "aggregation": {"weighting": "uniform"},
+    "rounds": {"count": 3},
+    "evaluation": {"splits": ["test"], "clients": False},
+}
 SMALL = {
     "model": {"kind": "logistic"},
     "audit": {"remedy": "accept"},
@@ -163,15 +178,13 @@ def hospitals(fedloom_data, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("privacy", [{"kind": "none"}, REPEATABLE], ids=["plain", "private"])
+@pytest.mark.parametrize("changes", [{}, REPEATABLE_RUN, IN_TURN], ids=["plain", "private", "turn"])
 def test_four_hospitals_give_the_model_of_one_process(
-    fedloom_data, hospitals, tmp_path, make_world, attended, privacy
+    fedloom_data, hospitals, tmp_path, make_world, attended, changes
 ):
     here = Store(tmp_path / "here")
     engine = InProcessEngine(here, tmp_path / "cache")
-    weights = "federation" if privacy["kind"] == "none" else "none"
-    training = {**SECTIONS["training"], "class_weights": weights}
-    sections = {**SECTIONS, "training": training, "privacy": privacy}
+    sections = {**SECTIONS, **changes}
     config = make_config(sections)
     _, alone = run_federated(
         config, store=here, engine=engine, run_id="run", data_folder=fedloom_data
