@@ -177,6 +177,11 @@ def _reproduce(run: FinishedRun, mlflow_run_id: str) -> str:
     decided = f" Decisions dropped {names}; they are to be taken again." if dropped else ""
     source = (run.header["identity"].get("provenance") or {}).get("source")
     own = "First set FEDLOOM_DATA to the folder that holds the data. " if source == OWN else ""
+    secret = (
+        " Its noise is from its owners' secrets: with others the model is another one."
+        if run.config.get("privacy", {}).get("secret") == "owner"
+        else ""
+    )
     return (
         "```\n"
         'eval "$(fedloom stack env)"\n'
@@ -186,8 +191,7 @@ def _reproduce(run: FinishedRun, mlflow_run_id: str) -> str:
         "```\n"
         f"{own}It ends with final digest `{run.model_digest[:12]}` on the same code "
         f"(`{run.tags[tags.CODE_DIGEST][:12]}`), data, device kind and torch release."
-        + decided
-        * bool(dropped)
+        f"{secret}{decided}"
     )
 
 

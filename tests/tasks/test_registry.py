@@ -347,6 +347,14 @@ def test_the_card_of_own_data_says_where_it_is_looked_for():
     assert "First set FEDLOOM_DATA to the" in model_card(run, none_yet, "0", MAX_DESCRIPTION)
 
 
+def test_the_card_of_a_private_run_says_that_its_noise_is_of_the_owners():
+    run, none_yet = finished(), Comparison(None)
+    said = "with others the model is another one"
+    for secret in ("owner", "fixed"):
+        run.header["config"]["privacy"] = {"kind": "example", "secret": secret}
+        assert (said in model_card(run, none_yet, "0", MAX_DESCRIPTION)) == (secret == "owner")
+
+
 def test_scores_of_rows_that_nobody_has_together_are_called_means():
     run, none_yet = finished(), Comparison(None)
     said = "Overall scores are means over clients, weighted by their samples"
