@@ -46,7 +46,7 @@ from fedcore.store import Store
 pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.xdist_group("server options")]
 
 NAME = "fl.example"
-ROUNDS = 4
+ROUNDS = 10  # a backup takes as long as some of them
 
 
 def installed():
