@@ -71,6 +71,7 @@ app.command("preflight", cls=Command, rich_help_panel="Configure")(care.prefligh
 app.command("report", cls=Command, rich_help_panel="Review")(registry.report)
 app.command("lineage", cls=Command, rich_help_panel="Review")(registry.lineage)
 app.command("privacy", cls=Command, rich_help_panel="Review")(privacy.privacy)
+app.command("export", cls=Command, rich_help_panel="Review")(registry.export)
 app.command("promote", cls=Command, rich_help_panel="Review")(registry.promote)
 app.command("alerts", cls=Command, rich_help_panel="Operate")(alerts.alerts)
 app.command("backup", cls=Command, rich_help_panel="Operate")(care.backup)

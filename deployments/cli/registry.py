@@ -1,9 +1,10 @@
-"""``fedloom report``, ``lineage`` and ``promote``: what a reviewer does with model versions."""
+"""``fedloom report``, ``lineage``, ``promote``, ``export``: what is done with model versions."""
 
 from __future__ import annotations
 
 import getpass
 import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -86,6 +87,31 @@ def lineage(version: Version) -> None:
     print(found)
     if found.problems:
         raise typer.Exit(1)
+
+
+def export(
+    version: Version,
+    folder: Annotated[Path, typer.Argument(help="Folder to make.")],
+    merged: Annotated[
+        bool, typer.Option("--merged", help="One whole checkpoint, adapters in its weights.")
+    ] = False,
+) -> None:
+    """The adapters of a version for PEFT, or a whole checkpoint for `transformers`.
+
+    The folder's README.md has the lines that load it.
+
+    Examples:
+
+        fedloom export fedloom-medical-abstracts@champion adapter
+
+        fedloom export fedloom-medical-abstracts/3 merged --merged
+    """
+    from tasks.registry.connection import RegistryUnavailable
+    from tasks.registry.export_version import export_version
+
+    with reasons_for(RegistryUnavailable, LookupError, ValueError):
+        export_version(tracking_uri(), version, folder, merged=merged)
+    out.print(f"{folder}/README.md says how to load it.", soft_wrap=True)
 
 
 def promote(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -19,6 +20,10 @@ class Built(Settings):
     def preprocess(self, features: Mapping[str, Any]) -> Preprocess:
         """How the model reads inputs that ``features`` describes."""
         return default_preprocess(features)
+
+    def checkpoint(self) -> Path | None:
+        """Folder of the pretrained weights; None: there are none."""
+        return None
 
     def backbone_digest(self) -> str | None:
         """SHA-256 of the pretrained weights that do not travel; None: there are none."""

@@ -35,14 +35,23 @@ def find_checkpoint(name: str, revision: str = "main") -> Path:
     Raises:
       CheckpointNotFound: nowhere to be found, or without safetensors.
     """
+    return _checked(find_folder(name, revision))
+
+
+def find_folder(name: str, revision: str = "main") -> Path:
+    """As :func:`find_checkpoint`, whatever is in it: a tokenizer may be alone.
+
+    Raises:
+      CheckpointNotFound: nowhere to be found.
+    """
     places = [Path(name).expanduser()]
     if data := os.environ.get("FEDLOOM_DATA"):
         places.append(Path(data) / name)
     places += _packaged(name)
     for place in places:
         if place.is_dir():
-            return _checked(place)
-    return _checked(_from_hub(name, revision, places))
+            return place
+    return _from_hub(name, revision, places)
 
 
 def checkpoint_digest(folder: Path) -> str:

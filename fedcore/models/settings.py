@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -190,6 +191,10 @@ class ModelPlugin(Plugin, title="Plug-in"):
         """The factory's own ``preprocess(features)`` where it has one, else the default."""
         own = getattr(self.factory(), "preprocess", default_preprocess)
         return own(features)
+
+    def checkpoint(self) -> Path | None:
+        """None: a plug-in's weights are trained and travel."""
+        return None
 
     def backbone_digest(self) -> str | None:
         """None: a plug-in's weights are trained and travel."""

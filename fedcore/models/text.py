@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from fedcore.models.library import InLibrary
 from fedcore.models.quiet import quiet_transformers
 from fedcore.models.transformer import new_head
 
@@ -17,17 +18,19 @@ class TextBackbone(nn.Module):
     """From token ids (n, positions) to features: of an encoder one vector per text, of a sequence
     classifier what its last layers read."""
 
-    def __init__(self, network: nn.Module, pad: int) -> None:
+    def __init__(self, network: nn.Module, pad: int, library: InLibrary) -> None:
         """
         Args:
           network: an encoder, or a sequence classifier whose classifier was taken off.
           pad: token id of padding, which is on the right.
+          library: what it was.
         """
         super().__init__()
         config: Any = network.config
         self.width: int = config.hidden_size
         self.pad = pad
         self.network = network
+        self.library = library
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """(n, positions) token ids to features."""
@@ -75,27 +78,47 @@ def load_text(
       dropout: probability everywhere, whatever the checkpoint was trained with.
       options: how weights are kept, from :func:`fedcore.models.weights.loading`.
     """
-    from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
+    from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     for name, value in config.to_dict().items():
         if "dropout" in name and isinstance(value, int | float):
             setattr(config, name, dropout)
-    is_classifier = any("SequenceClassification" in name for name in config.architectures or ())
-    kind = AutoModelForSequenceClassification if is_classifier else AutoModel
     with quiet_transformers():
-        network = kind.from_pretrained(
+        network = _kind(config).from_pretrained(
             folder,
             config=config,
             use_safetensors=True,
             local_files_only=True,
             trust_remote_code=False,
-            # On a CPU, 256 tokens: fused attention is 1.5 times as fast in float32, and a tenth
-            # slower in bfloat16 (AVX-512 without AMX, forward and backward).
-            attn_implementation="sdpa" if options["dtype"] == torch.float32 else "eager",
+            attn_implementation=_attention(options["dtype"]),
             **options,
         )
     return assemble_text(network, outputs, pad, dropout)
+
+
+def empty_text(
+    config: Mapping[str, Any], outputs: int, pad: int, dropout: float, dtype: torch.dtype
+) -> tuple[TextBackbone, nn.Module]:
+    """As :func:`load_text` without the weights, from the checkpoint's own configuration."""
+    from transformers import AutoConfig
+
+    known = AutoConfig.for_model(**config)
+    network = _kind(known).from_config(known, dtype=dtype, attn_implementation=_attention(dtype))
+    return assemble_text(network, outputs, pad, dropout)
+
+
+def _kind(config: Any) -> Any:
+    from transformers import AutoModel, AutoModelForSequenceClassification
+
+    is_classifier = any("SequenceClassification" in name for name in config.architectures or ())
+    return AutoModelForSequenceClassification if is_classifier else AutoModel
+
+
+def _attention(dtype: torch.dtype) -> str:
+    # On a CPU, 256 tokens: fused attention is 1.5 times as fast in float32, and a tenth slower in
+    # bfloat16 (AVX-512 without AMX, forward and backward).
+    return "sdpa" if dtype == torch.float32 else "eager"
 
 
 def assemble_text(
@@ -110,11 +133,14 @@ def assemble_text(
     if name is None:
         if getattr(network, "pooler", None) is not None:
             network.pooler = None  # reads one token; nothing asks for it
-        backbone = TextBackbone(network, pad)
+        backbone = TextBackbone(
+            network, pad, InLibrary("AutoModel", "1", None, "FEATURE_EXTRACTION")
+        )
         return backbone, new_head(backbone.width, outputs, dropout)
     head = _with_outputs(getattr(network, name), outputs).float()
     setattr(network, name, nn.Identity())
-    return TextBackbone(network, pad), head
+    library = InLibrary("AutoModelForSequenceClassification", "", name, "SEQ_CLS")
+    return TextBackbone(network, pad, library), head
 
 
 def _with_outputs(classifier: nn.Module, outputs: int) -> nn.Module:

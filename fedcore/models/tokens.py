@@ -11,7 +11,7 @@ import numpy as np
 
 from fedcore.data.text_bytes import unpack
 from fedcore.digests import digest_json
-from fedcore.models.checkpoint import file_digest, find_checkpoint
+from fedcore.models.checkpoint import file_digest, find_checkpoint, find_folder
 from fedcore.models.quiet import quiet_transformers
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class TextPreprocess:
     """Token ids of a checkpoint's tokenizer, cut or padded on the right to ``max_tokens``.
 
     Attributes:
-      name, revision: where the tokenizer lies (:func:`fedcore.models.checkpoint.find_checkpoint`).
+      name, revision: where the tokenizer lies (:func:`fedcore.models.checkpoint.find_folder`).
       tokenizer: SHA-256 of its files; another one under the same name is refused.
       max_tokens: of a text, special ones included.
       pad: token id of padding.
@@ -59,7 +59,7 @@ class TextPreprocess:
         """
         import torch
 
-        folder = find_checkpoint(self.name, self.revision)
+        folder = find_folder(self.name, self.revision)
         if tokenizer_digest(folder) != self.tokenizer:
             raise ValueError(
                 f"model name={self.name!r} has another tokenizer than the one that was planned; "

@@ -13,6 +13,7 @@ from fedcore.models.adapter_settings import AdapterSettings
 from fedcore.models.adapters import add_adapters, carried, fit_adapters
 from fedcore.models.cutting import Above, Below, can_be_cut, find_blocks
 from fedcore.models.frozen import Cut
+from fedcore.models.library import InLibrary
 from fedcore.models.quiet import quiet_transformers
 from fedcore.models.state import trainable_parameters
 from fedcore.tensors import Arrays
@@ -28,6 +29,7 @@ class TransformerClassifier(nn.Module):
       head: from features to logits (n, outputs); always trained, in float32.
       mode: what else is: nothing; the last block and what follows it; adapters in the top blocks;
         everything.
+      adapter: how these adapters are.
     """
 
     def __init__(
@@ -48,11 +50,11 @@ class TransformerClassifier(nn.Module):
         self.mode = mode
         self.backbone = backbone
         self.head = head
-        self._adapter = adapter or AdapterSettings()
+        self.adapter = adapter or AdapterSettings()
         self._cuts: dict[int | None, tuple[nn.Module, nn.Module]] = {}
         self._first = 0  # block with something to train
         if mode == "adapters":
-            self._first = add_adapters(backbone.network, self._adapter)
+            self._first = add_adapters(backbone.network, self.adapter)
         elif mode != "full":
             backbone.requires_grad_(False)
         if mode == "last-block":
@@ -86,7 +88,7 @@ class TransformerClassifier(nn.Module):
 
     def fit(self, params: Arrays) -> None:
         """Take the ranks of adapters and the corrections of weights that ``params`` have."""
-        fit_adapters(self, params, self._adapter.scaling)
+        fit_adapters(self, params, self.adapter.scaling)
 
     def carried(self) -> Mapping[str, torch.Tensor | None]:
         """What is sent to clients beside what they train, by name; None where it counts as zero."""
@@ -129,6 +131,8 @@ class ImageBackbone(nn.Module):
         self.width: int = last.in_features
         network.classifier = nn.Sequential(*before, nn.Identity())
         self.network = network
+        place = f"classifier.{len(before)}" if before else "classifier"
+        self.library = InLibrary("AutoModelForImageClassification", "1", place)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """(n, channels, h, w) to features (n, width); other sizes by interpolated positions."""
@@ -196,6 +200,14 @@ def load_backbone(folder: Path, options: Mapping[str, Any]) -> ImageBackbone:
             **options,
         )
     return ImageBackbone(network)
+
+
+def empty_backbone(config: Mapping[str, Any], dtype: torch.dtype) -> ImageBackbone:
+    """The same without its weights, from the checkpoint's own configuration."""
+    from transformers import AutoConfig, AutoModelForImageClassification
+
+    known = AutoConfig.for_model(**config)
+    return ImageBackbone(AutoModelForImageClassification.from_config(known, dtype=dtype))
 
 
 def random_deit(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -96,11 +97,21 @@ class _Pretrained(Settings):
             )
         return self
 
+    def checkpoint(self) -> Path:
+        """The folder with the weights.
+
+        Raises:
+          CheckpointNotFound: there is none here.
+        """
+        from fedcore.models.checkpoint import find_checkpoint
+
+        return find_checkpoint(self.name, self.revision)
+
     def backbone_digest(self) -> str | None:
         """SHA-256 of the checkpoint's configuration and weights."""
-        from fedcore.models.checkpoint import checkpoint_digest, find_checkpoint
+        from fedcore.models.checkpoint import checkpoint_digest
 
-        return checkpoint_digest(find_checkpoint(self.name, self.revision))
+        return checkpoint_digest(self.checkpoint())
 
     def identity(self) -> dict[str, Any]:
         """JSON for job keys: the checkpoint's content instead of its place."""
@@ -129,12 +140,10 @@ class TransformerSettings(_Pretrained, title="Transformer"):
 
     def preprocess(self, features: Mapping[str, Any]) -> Preprocess:
         """What the checkpoint's image processor does."""
-        from fedcore.models.checkpoint import find_checkpoint
         from fedcore.models.processor import checkpoint_preprocess
 
         _images_only(self.kind, features)
-        folder = find_checkpoint(self.name, self.revision)
-        return checkpoint_preprocess(folder, tuple(features["shape"]), self.image_size)
+        return checkpoint_preprocess(self.checkpoint(), tuple(features["shape"]), self.image_size)
 
     def build(self, task: Task, input_shape: tuple[int, ...]) -> nn.Module:
         """(n, c, h, w) to (n, task.num_outputs).
@@ -144,15 +153,22 @@ class TransformerSettings(_Pretrained, title="Transformer"):
         """
         import torch
 
-        from fedcore.models.checkpoint import find_checkpoint
         from fedcore.models.transformer import TransformerClassifier, load_backbone, new_head
         from fedcore.models.weights import loading
 
-        folder = find_checkpoint(self.name, self.revision)
-        backbone = load_backbone(folder, loading(self.base))
+        backbone = load_backbone(self.checkpoint(), loading(self.base))
         head = new_head(backbone.width, task.num_outputs, self.dropout)
         example = torch.zeros(2, *input_shape)
         return TransformerClassifier(backbone, head, self.mode, self.adapter, example)
+
+    def empty(self, config: Mapping[str, Any], task: Task, preprocess: Preprocess) -> nn.Module:
+        """As :meth:`build` from the checkpoint's ``config`` alone: weights are yet to be loaded."""
+        from fedcore.models.transformer import TransformerClassifier, empty_backbone, new_head
+        from fedcore.models.weights import loading
+
+        backbone = empty_backbone(config, loading(self.base)["dtype"])
+        head = new_head(backbone.width, task.num_outputs, self.dropout)
+        return TransformerClassifier(backbone, head, self.mode, self.adapter)
 
 
 class TextTransformerSettings(_Pretrained, title="Text transformer"):
@@ -189,18 +205,30 @@ class TextTransformerSettings(_Pretrained, title="Text transformer"):
         """
         import torch
 
-        from fedcore.models.checkpoint import find_checkpoint
         from fedcore.models.text import load_text
         from fedcore.models.tokens import checkpoint_tokens
         from fedcore.models.transformer import TransformerClassifier
         from fedcore.models.weights import loading
 
-        folder = find_checkpoint(self.name, self.revision)
         pad = checkpoint_tokens(self.name, self.revision, self.max_tokens).pad
-        backbone, head = load_text(folder, task.num_outputs, pad, self.dropout, loading(self.base))
+        options = loading(self.base)
+        backbone, head = load_text(self.checkpoint(), task.num_outputs, pad, self.dropout, options)
         word = pad - 1 if pad else 1
         example = torch.tensor([[word] * 6, [word] * 4 + [pad] * 2])  # of unlike length
         return TransformerClassifier(backbone, head, self.mode, self.adapter, example)
+
+    def empty(self, config: Mapping[str, Any], task: Task, preprocess: Preprocess) -> nn.Module:
+        """As :meth:`build` from the checkpoint's ``config`` alone: weights are yet to be loaded."""
+        from fedcore.models.text import empty_text
+        from fedcore.models.tokens import TextPreprocess
+        from fedcore.models.transformer import TransformerClassifier
+        from fedcore.models.weights import loading
+
+        if not isinstance(preprocess, TextPreprocess):
+            raise ValueError(f"model kind={self.kind!r} reads texts, not a {preprocess.kind}.")
+        dtype = loading(self.base)["dtype"]
+        backbone, head = empty_text(config, task.num_outputs, preprocess.pad, self.dropout, dtype)
+        return TransformerClassifier(backbone, head, self.mode, self.adapter)
 
 
 def _images_only(kind: str, features: Mapping[str, Any]) -> None:

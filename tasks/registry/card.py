@@ -10,6 +10,7 @@ from fedcore.evaluation import HIGHER_IS_BETTER, summarise
 from fedcore.report.bootstrap import Interval
 from fedcore.report.tables import cell, markdown_table
 from tasks.registry import tags
+from tasks.registry.adapters_told import base_and_adapters, trained_parameters
 from tasks.registry.artifacts import CONFIG, REPORT
 from tasks.registry.champion import Comparison, Row, score_intervals
 from tasks.registry.finished_run import FinishedRun
@@ -58,8 +59,9 @@ def _facts(run: FinishedRun) -> str:
     facts = {
         "predicts": f"{run.task.kind.value}: {labels}",
         "data": f"{run.dataset}, {samples} training samples at {len(federation)} clients",
-        "model": f"{run.config['model']['kind']}, {sum(a.size for a in run.params.values())} "
+        "model": f"{run.config['model']['kind']}, {trained_parameters(run.params)} "
         "trained parameters",
+        **base_and_adapters(run),
         "training": f"{run.strategy}, {len(run.records)} rounds, model of round {run.round}, "
         f"seed {run.config['seed']}",
         "privacy spent (epsilon)": run.epsilon,

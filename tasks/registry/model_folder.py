@@ -12,12 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic import TypeAdapter
 
 import fedcore
 from fedcore import tensors
 from fedcore.data.encoding import TableEncoding
 from fedcore.digests import digest_arrays
+from fedcore.models.checkpoint import checkpoint_digest
+from fedcore.models.settings import ModelSettings
+from fedcore.models.tokens import FILES as TOKENIZER_FILES
 from fedcore.task import TaskKind
+from tasks.registry.exported import TOKENIZER, export_adapter, has_adapters, shown_name
 from tasks.registry.finished_run import FinishedRun
 
 if TYPE_CHECKING:
@@ -30,7 +35,8 @@ _ONE_AT_A_TIME = threading.Lock()
 
 
 def write_model(folder: Path, run: FinishedRun, mlflow_model: Model | None = None) -> None:
-    """Writes ``run``'s model to ``folder``, ready for ``mlflow.pyfunc.load_model``.
+    """Writes ``run``'s model to ``folder``, ready for ``mlflow.pyfunc.load_model``; a model of
+    adapters also as ``adapter/``, for PEFT.
 
     Models-from-code: https://mlflow.org/docs/latest/ml/model/models-from-code/
 
@@ -61,6 +67,8 @@ def write_model(folder: Path, run: FinishedRun, mlflow_model: Model | None = Non
         )
         # MLflow notes where things lay on this machine, which loading does not use, and the release
         # of a pickler that nothing here went through.
+        if has_adapters(json.loads((parts / "serving.json").read_text())):
+            export_adapter(folder / "adapter", parts)
         flavor = mlflow_model.flavors["python_function"]
         flavor["model_code_path"] = code.name
         del flavor["artifacts"]["model"]["uri"], flavor["cloudpickle_version"]
@@ -70,32 +78,37 @@ def write_model(folder: Path, run: FinishedRun, mlflow_model: Model | None = Non
 
 
 def write_parts(folder: Path, run: FinishedRun) -> None:
-    """Writes what the served model reads: ``serving.json`` and two files of tensors."""
+    """Writes what the served model reads: ``serving.json``, two files of tensors, a tokenizer."""
     folder.mkdir()
     (folder / "params.safetensors").write_bytes(tensors.encode(run.params))
     (folder / "frozen.safetensors").write_bytes(tensors.encode(run.frozen))
     value = {name: run.header[name] for name in ("task", "features", "preprocess", "input_shape")}
     model = dict(run.config["model"])
-    if model["kind"] == "transformer":
+    checkpoint = TypeAdapter(ModelSettings).validate_python(model).checkpoint()
+    base = None
+    if checkpoint is not None:
         # Where the weights once lay is no business of whoever serves them.
-        del model["name"], model["revision"]
+        base = {"name": shown_name(model.pop("name")), "revision": model.pop("revision")}
+        base["digest"] = checkpoint_digest(checkpoint)
+    if value["preprocess"]["kind"] == "text" and checkpoint is not None:
+        value["preprocess"] = value["preprocess"] | {"name": TOKENIZER, "revision": "main"}
+        (folder / TOKENIZER).mkdir()
+        for name in TOKENIZER_FILES:
+            if (checkpoint / name).is_file():
+                shutil.copy(checkpoint / name, folder / TOKENIZER / name)
     value |= {
         "model": model,
-        "backbone": backbone_config(run.config["model"]),
+        "base": base,
+        "backbone": checkpoint and backbone_config(checkpoint),
         "scaling": run.header["scaling"],
         "digests": {"params": run.model_digest, "frozen": digest_arrays(run.frozen)},
     }
     (folder / "serving.json").write_text(json.dumps(value, indent=1))
 
 
-def backbone_config(model: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The JSON that builds a pretrained backbone without its weights; None for other models."""
-    if model["kind"] != "transformer":
-        return None
-    from fedcore.models.checkpoint import find_checkpoint
-
-    folder = find_checkpoint(model["name"], model["revision"])
-    config: dict[str, Any] = json.loads((folder / "config.json").read_text())
+def backbone_config(checkpoint: Path) -> dict[str, Any]:
+    """The JSON that builds a pretrained backbone without its weights."""
+    config: dict[str, Any] = json.loads((checkpoint / "config.json").read_text())
     config.pop("_name_or_path", None)
     return config
 

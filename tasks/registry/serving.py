@@ -31,6 +31,7 @@ class FederatedModel(PythonModel):
         """Reads the model's folder."""
         folder = Path(context.artifacts["model"])
         self.value = json.loads((folder / "serving.json").read_text())
+        self.preprocess = load_preprocess(folder, self.value)
         self.module = load_module(folder, self.value)
 
     # MLflow reads this hint: an array (or a DataFrame) leaves the signature to the given one.
@@ -44,17 +45,25 @@ class FederatedModel(PythonModel):
     def _scores(self, inputs: np.ndarray) -> np.ndarray:
         import torch
 
-        from fedcore.models.preprocess import preprocess_from_json
         from fedcore.task import Task
 
-        preprocess = preprocess_from_json(self.value["preprocess"])
         with torch.inference_mode():
             logits = [
-                self.module(preprocess.apply(inputs[start : start + BATCH_SIZE])).numpy()
+                self.module(self.preprocess.apply(inputs[start : start + BATCH_SIZE])).numpy()
                 for start in range(0, len(inputs), BATCH_SIZE)
             ]
         task = Task.from_json(self.value["task"])
         return task.scores(np.concatenate(logits or [np.zeros((0, task.num_outputs))]))
+
+
+def load_preprocess(folder: Path, value: Mapping[str, Any]) -> Any:
+    """From raw inputs to what the module reads; a tokenizer lies in the model's folder."""
+    from fedcore.models.preprocess import preprocess_from_json
+
+    how = dict(value["preprocess"])
+    if how["kind"] == "text":
+        how["name"] = str(folder / how["name"])
+    return preprocess_from_json(how)
 
 
 def load_module(folder: Path, value: Mapping[str, Any]) -> Any:
@@ -87,27 +96,11 @@ def load_module(folder: Path, value: Mapping[str, Any]) -> Any:
     if value["backbone"] is None:
         module = settings.build(task, tuple(value["input_shape"]))
     else:
-        module = _transformer(value["backbone"], settings, task)
+        module = settings.empty(value["backbone"], task, load_preprocess(folder, value))
     if isinstance(module, Fitted):
         module.fit(state)
     module.load_state_dict({name: torch.from_numpy(array) for name, array in state.items()})
     return module.eval()
-
-
-def _transformer(config: Mapping[str, Any], settings: Any, task: Any) -> Any:
-    """The classifier of a pretrained backbone, built empty from the backbone's own config."""
-    import torch
-    from transformers import AutoConfig, AutoModelForImageClassification
-
-    from fedcore.models.transformer import ImageBackbone, TransformerClassifier, new_head
-
-    network = AutoModelForImageClassification.from_config(
-        AutoConfig.for_model(**config),
-        dtype=torch.float32 if settings.base == "float32" else torch.bfloat16,
-    )
-    backbone = ImageBackbone(network)
-    head = new_head(backbone.width, task.num_outputs, settings.dropout)
-    return TransformerClassifier(backbone, head, settings.mode, settings.adapter)
 
 
 def model_inputs(value: Mapping[str, Any], raw: Any, client: str = "") -> np.ndarray:

@@ -189,6 +189,11 @@ def test_the_record_is_read_back_and_shown(tmp_path):
     assert "adapter" not in rounds_table([without]) + round_table(without)
 
 
+def test_a_rank_for_nobody_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"client_ranks.ranks names \['hospital'\]; the clients"):
+        begun(tmp_path, config_of(ranks={"hospital": 4}))
+
+
 CLIENT = {
     "privacy": {"kind": "client", "noise_multiplier": 1.0, "secret": "fixed"},
     "evaluation": {"clients": False, "splits": ["test"]},
