@@ -18,6 +18,7 @@ from fedcore.federation import CENTRAL, Federation, share_out
 from fedcore.global_model import GlobalModel
 from fedcore.jobs import ClientJob, JobKind
 from fedcore.models.build import build_model
+from fedcore.models.parts import part_of
 from fedcore.models.preprocess import preprocess_for
 from fedcore.models.state import trainable_state
 from fedcore.numerics import code_digest, numerics
@@ -309,6 +310,11 @@ def assemble(
     input_shape = preprocess.output_shape(shape)
     model = build_model(config.model, task, input_shape, config.seed)
     params = trainable_state(model)
+    if training.head_rounds and not any(part_of(name) == "head" for name in params):
+        raise ValueError(
+            f"training.head_rounds={training.head_rounds} trains the head alone, and a model of "
+            f"kind={config.model.kind!r} has none apart; set training.head_rounds: 0."
+        )
     state = config.strategy.build().init(params)
     initial = GlobalModel(
         0,

@@ -49,22 +49,18 @@ def trainable_state(model: nn.Module) -> dict[str, np.ndarray]:
 
 
 def load_trainable(model: nn.Module, state: Mapping[str, np.ndarray]) -> None:
-    """Set the trainable parameters of ``model`` to ``state``; no value changes if it does not fit.
+    """Set the trainable parameters of ``model`` to ``state``; nothing changes when it does not fit.
 
-    A :class:`Fitted` model takes shapes from it, and what is carried beside the parameters.
+    A :class:`Fitted` model takes shapes from it, and what is carried beside the parameters. Where
+    only a shape is wrong, its own may have changed: load a state that fits before using it.
 
     Raises:
       ValueError: names, shapes or dtypes differ, or a value is not finite.
     """
     import torch
 
-    may_have: set[str] = set()
-    if isinstance(model, Fitted):
-        may_have = {*model.carried()}
-        for name in sorted(may_have & state.keys()):
-            _require_finite(name, state[name])
-        model.fit(state)
     parameters = trainable_parameters(model)
+    may_have = {*model.carried()} if isinstance(model, Fitted) else set()
     missing = sorted(parameters.keys() - state)
     unknown = sorted(state.keys() - parameters.keys() - may_have)
     if missing or unknown:
@@ -72,24 +68,24 @@ def load_trainable(model: nn.Module, state: Mapping[str, np.ndarray]) -> None:
             f"state does not fit the model: missing {missing[:3]}, unknown {unknown[:3]} "
             f"({len(missing)} and {len(unknown)}); it must name exactly the trainable parameters."
         )
-    for name, parameter in parameters.items():
-        value = state[name]
-        if value.shape != tuple(parameter.shape):
-            raise ValueError(
-                f"state[{name!r}] has shape {value.shape}; it must be {tuple(parameter.shape)}."
-            )
+    for name, value in state.items():
         if value.dtype != np.float32:
             raise ValueError(f"state[{name!r}] has dtype {value.dtype}; it must be float32.")
-        _require_finite(name, value)
+        if not np.isfinite(value).all():
+            raise ValueError(f"state[{name!r}] has values that are not finite; it was refused.")
+    if isinstance(model, Fitted):
+        model.fit(state)
+        parameters = trainable_parameters(model)
+    for name, parameter in parameters.items():
+        if state[name].shape != tuple(parameter.shape):
+            raise ValueError(
+                f"state[{name!r}] has shape {state[name].shape}; it must be "
+                f"{tuple(parameter.shape)}."
+            )
     with torch.no_grad():
         for name, parameter in parameters.items():
             # A copy: blobs are memory-mapped and read-only, which torch warns about.
             parameter.copy_(torch.from_numpy(np.array(state[name])))
-
-
-def _require_finite(name: str, value: np.ndarray) -> None:
-    if not np.isfinite(value).all():
-        raise ValueError(f"state[{name!r}] has values that are not finite; it was refused.")
 
 
 @dataclass(frozen=True)

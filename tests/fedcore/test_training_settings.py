@@ -90,3 +90,18 @@ def test_a_device_that_is_missing_means_the_cpu_and_a_warning() -> None:
     assert warning is not None
     assert "device='cuda' is not available here (found: cpu, mps)" in warning
     assert "cpu" in available_devices()
+
+
+def test_the_schedule_begins_after_the_rounds_of_the_head() -> None:
+    with pytest.raises(ValidationError, match=r"head_learning_rate=0\.1 has no effect"):
+        LoopSettings(head_learning_rate=0.1)
+    settings = LoopSettings(
+        learning_rate=1.0,
+        head_rounds=2,
+        head_learning_rate=0.5,
+        schedule=CosineSchedule(final_factor=0.0),
+    )
+    rates = [settings.learning_rate_at(number, 5) for number in range(1, 6)]
+    assert rates == pytest.approx([0.5, 0.5, 1.0, 0.5, 0.0])
+    rates = [LoopSettings(learning_rate=1.0, head_rounds=1).learning_rate_at(n, 2) for n in (1, 2)]
+    assert rates == [1.0, 1.0]

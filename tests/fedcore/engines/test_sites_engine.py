@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from fedcore import memo
+from fedcore.assignment import Assignment
 from fedcore.engines.sites import Patience, SitesEngine
 from fedcore.jobs import ClientJob, JobKind
 from fedcore.outcomes import Absent, Done, Failed, Refused
@@ -21,6 +22,7 @@ from fedcore.sites.sealing import seal
 from fedcore.store import Store
 from fedcore.tensors import encode
 
+ASKED = {"assignment": Assignment().to_json()}
 NAMES = ("a", "b", "c")
 CENTRE, KEYS = new_identity("coordinator"), {name: new_identity(name) for name in NAMES}
 
@@ -78,7 +80,7 @@ class World:
         model = {"w": np.full((2, 3), round, np.float32)}
         base, data = self.store.put_arrays(model, "model"), Ref("d" * 64, 9, "shard")
         return {
-            name: ClientJob(JobKind.TRAIN, name, round, 0, base, data, {}, {}, "c", {})
+            name: ClientJob(JobKind.TRAIN, name, round, 0, base, data, ASKED, {}, "c", {})
             for name in names
         }
 
