@@ -48,7 +48,13 @@ class Case:
 CENTRAL, PROBE, FEDERATED = "central", "linear probe", "federated"
 CASES = {
     PROBE: Case(
-        {**ONE, "rounds.count": PROBE_ROUNDS, "training.head_rounds": PROBE_ROUNDS},
+        {
+            **ONE,
+            "rounds.count": PROBE_ROUNDS,
+            "training.head_rounds": PROBE_ROUNDS,
+            "training.head_learning_rate": 0.0003,
+            "training.weight_decay": 3.0,
+        },
     ),
     CENTRAL: Case(ONE),
     FEDERATED: Case({}, CENTRAL, least=0.97),
