@@ -16,6 +16,7 @@ import resource
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -38,14 +39,20 @@ def main() -> None:
         {"plain": plain, "round": own, "clients": own}[given.road](given)
         print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
         return
-    command = [sys.executable, "-m", "benchmarks.adapter_memory", *sys.argv[1:], "--road"]
-    peaks = {}
+    found = peaks(sys.argv[1:])
+    print("| road | peak, MB | of plain PEFT |", "|---|---|---|", sep="\n")
+    for road, peak in found.items():
+        print(f"| {road} | {peak:.0f} | {peak / found['plain']:.2f} |")
+
+
+def peaks(options: Sequence[str] = ()) -> dict[str, float]:
+    """Each road's peak in MB, in a process of its own; options as on the command line."""
+    command = [sys.executable, "-m", "benchmarks.adapter_memory", *options, "--road"]
+    found = {}
     for road in ROADS:
         told = subprocess.run([*command, road], check=True, capture_output=True, text=True)
-        peaks[road] = json.loads(told.stdout.splitlines()[-1])
-    print("| road | peak, MB | of plain PEFT |", "|---|---|---|", sep="\n")
-    for road, peak in peaks.items():
-        print(f"| {road} | {peak:.0f} | {peak / peaks['plain']:.2f} |")
+        found[road] = json.loads(told.stdout.splitlines()[-1])
+    return found
 
 
 def own(given: argparse.Namespace) -> None:

@@ -6,7 +6,7 @@ import argparse
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,9 @@ class Measured:
       seconds: of local training, summed over clients and rounds; what the memo answered counts as
         long as it took when it was done.
       epsilon: what the run told of one record, or None without privacy.
+      bytes_up: of the largest update that a client sent.
+      adapter_errors: round -> relative error of the aggregated product of low-rank adapters, of the
+        rounds that trained any.
     """
 
     name: str
@@ -60,6 +63,8 @@ class Measured:
     targets: np.ndarray | None
     seconds: float
     epsilon: Epsilon | None = None
+    bytes_up: int = 0
+    adapter_errors: Mapping[int, float] = field(default_factory=dict)
 
     def test(self, metric: str, client: str | None = None) -> float:
         """A test metric, over the whole split or of one client's part."""
@@ -76,6 +81,8 @@ class Measured:
             "round": self.round,
             "metrics": self.metrics,
             "seconds": round(self.seconds, 1),
+            "bytes_up": self.bytes_up,
+            **({"adapter_errors": dict(self.adapter_errors)} if self.adapter_errors else {}),
             **({"epsilon": asdict(self.epsilon)} if self.epsilon else {}),
         }
 
@@ -148,6 +155,16 @@ def _run_with(store: Store, engine: ClientEngine, owner: Owner) -> Run:
             targets=kept.get("targets"),
             seconds=sum(seconds),
             epsilon=told.overall if told else None,
+            bytes_up=max(
+                row.get("bytes_up", 0)
+                for record in result.records
+                for row in record.outcomes.values()
+            ),
+            adapter_errors={
+                record.round: record.adapters["error"]
+                for record in result.records
+                if record.adapters
+            },
         )
 
     return run
