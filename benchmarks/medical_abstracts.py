@@ -110,7 +110,7 @@ def report(reports: Path, runs: Runs, once: Once) -> None:
     """Writes what is known of the folds that are in."""
     folds = len(runs[FEDERATED])
     body = [
-        f"`configs/train_federated/{CONFIG}.yaml`: eight clients, Dirichlet(0.5), the encoder "
+        f"`configs/finetune_adapters/{CONFIG}.yaml`: eight clients, Dirichlet(0.5), the encoder "
         "MiniLM (22 million parameters, frozen) with adapters of rank 8 in its top three blocks "
         "and a linear head; rounds that train the head alone, then four that train adapters and "
         "head. Folds go by text; the accuracy is the last round's on the fold that was left out "
