@@ -25,6 +25,7 @@ LARGEST_UPDATE = 350_000
 LONGEST_SECONDS = 480
 MOST_MEMORY = 1.3
 POINT = 0.01
+EXACT = 1e-6
 
 
 def which_private(runs: Runs) -> str:
@@ -144,11 +145,12 @@ def memory(peaks: Mapping[str, float] | None) -> list[str]:
 
 def _errors(found: Sequence[Measured]) -> str | None:
     rounds = sorted(found[0].adapter_errors)
-    if not any(found[0].adapter_errors.values()):
-        return "0" if rounds else None
-    return ", ".join(
-        f"{np.mean([one.adapter_errors[number] for one in found]):.3f}" for number in rounds
-    )
+    means = [np.mean([one.adapter_errors[number] for one in found]) for number in rounds]
+    if not means:
+        return None
+    if max(means) < EXACT:
+        return f"under {EXACT:g}"
+    return ", ".join(f"{mean:.3f}" for mean in means)
 
 
 def _told(interval: tuple[float, float] | None) -> str | None:
