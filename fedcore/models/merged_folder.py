@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from fedcore import tensors
-from fedcore.models.adapters import FrozenLinear, adapted
+from fedcore.models.adapters import adapted
+from fedcore.models.frozen_linear import FrozenLinear, plain_linear
 from fedcore.models.peft_folder import HEAD
 from fedcore.models.quiet import quiet_transformers
 from fedcore.models.state import as_array
@@ -56,7 +57,7 @@ def merged(network: nn.Module) -> Any:
             base.residual = None
         with torch.no_grad():
             module.merge()
-        plain = nn.Linear(base.in_features, base.out_features, device="meta")
-        plain.weight, plain.bias = base.weight, base.bias
+        is_ours = isinstance(base, FrozenLinear)
+        plain = base.as_it_was() if is_ours else plain_linear(base.weight, base.bias)
         network.set_submodule(layer.name, plain)
     return network
