@@ -96,8 +96,8 @@ def _check_model(config: RunConfig, name: str, task: Task) -> None:
         )
     if kind == WRITES_TEXTS and not is_language:
         raise ValueError(
-            f"model.kind={kind!r} learns texts, not labels; {name} is a {task.kind.value} task. Set "
-            "data.task: language (own texts, data.kind: text), or model.kind: text_transformer."
+            f"model.kind={kind!r} learns texts, not labels; {name} is a {task.kind.value} task. "
+            "Set data.task: language (own texts, data.kind: text), or model.kind: text_transformer."
         )
 
 

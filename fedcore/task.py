@@ -150,8 +150,8 @@ class Task:
         return logits.softmax(1) - functional.one_hot(targets, self.num_outputs)
 
     def scores(self, logits: np.ndarray) -> np.ndarray:
-        """(n, num_outputs) float64 probabilities (regression: the predicted quantity; language: what
-        the model gives)."""
+        """(n, num_outputs) float64 probabilities (regression: the predicted quantity; language:
+        what the model gives)."""
         logits = np.asarray(logits, dtype=np.float64)
         if self.kind in (TaskKind.REGRESSION, TaskKind.LANGUAGE):
             return logits

@@ -55,7 +55,7 @@ class FrozenLinear(nn.Linear):
         return turned
 
 
-def plain_linear(weight: nn.Parameter, bias: Any) -> nn.Linear:
+def plain_linear(weight: Any, bias: Any) -> nn.Linear:
     """A linear layer of this (out, in) weight, and of this bias or None."""
     plain = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
     plain.weight, plain.bias = weight, bias

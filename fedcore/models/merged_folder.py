@@ -1,4 +1,4 @@
-"""A trained classifier as a checkpoint of ``transformers``: adapters merged into its weights."""
+"""A trained model as a checkpoint of ``transformers``: adapters merged into its weights."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from fedcore.task import Task, TaskKind
 def write_merged(folder: Path, model: Any, task: Task) -> None:
     """Writes ``config.json`` and ``model.safetensors`` in float32, with the labels' names.
 
-    The head is where the library's model has one, else in ``head.safetensors``.
+    The head is where the library's model has one, else in ``head.safetensors``; a language model
+    has none of ours.
 
     Args:
       folder: is made.
@@ -31,10 +32,10 @@ def write_merged(folder: Path, model: Any, task: Task) -> None:
     network = merged(model.backbone.network)
     head = model.head.get_submodule(library.own)
     folder.mkdir(parents=True)
-    if library.place is None:
+    if library.is_bare:
         named = {name: as_array(tensor) for name, tensor in head.named_parameters()}
         (folder / HEAD).write_bytes(tensors.encode(named))
-    else:
+    if library.place is not None:
         network.set_submodule(library.place, head)
         labels = task.labels if task.num_outputs == len(task.labels) else task.labels[-1:]
         network.config.id2label = dict(enumerate(labels))
