@@ -87,9 +87,9 @@ def check_settings(
 
 
 def _check_model(config: RunConfig, name: str, task: Task) -> None:
-    """A model that writes texts learns them alone, and no other model does (a plug-in may)."""
+    """A model that writes texts learns them alone, and no other model does."""
     kind, is_language = config.model.kind, task.kind is TaskKind.LANGUAGE
-    if is_language and kind not in (WRITES_TEXTS, "plugin"):
+    if is_language and kind != WRITES_TEXTS:
         raise ValueError(
             f"model.kind={kind!r} predicts labels; {name} is a language task, which has none. Set "
             f"model.kind: {WRITES_TEXTS}, or name a label: data.task and data.label."

@@ -40,10 +40,11 @@ def measure(task: Task, logits: np.ndarray, targets: np.ndarray) -> dict[str, fl
     """Loss, accuracy, AUC and balanced accuracy (regression: loss, absolute error, R squared;
     language: loss, perplexity, and accuracy of the next token, of all scored tokens together).
 
-    A metric that the targets cannot define is left out: AUC with one class present, R squared of one
-    sample, everything of a language task without a scored token. Multi-class AUC is the mean over
-    the classes present of one-against-rest; multi-label accuracy and AUC are means over labels: the
-    definitions of MedMNIST (Yang et al., MedMNIST v2, Scientific Data 2023, section "Evaluation").
+    A metric that the targets cannot define is left out: AUC with one class present, R squared of
+    one sample, everything of a language task without a scored token. Multi-class AUC is the mean
+    over the classes present of one-against-rest; multi-label accuracy and AUC are means over
+    labels: the definitions of MedMNIST (Yang et al., MedMNIST v2, Scientific Data 2023, section
+    "Evaluation").
 
     Args:
       logits: (n, outputs).

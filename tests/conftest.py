@@ -69,8 +69,8 @@ def tiny_bert(tmp_path_factory) -> Path:
 
 
 def _language_model(folder, config, begin=None):
-    """A checkpoint folder of a causal language model with random weights, a token for each byte, and
-    texts that end with the last of them."""
+    """A checkpoint folder of a causal language model with random weights: a token for each byte,
+    <s> (256), and <end> (257)."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast

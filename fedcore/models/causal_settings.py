@@ -45,6 +45,17 @@ class CausalTransformerSettings(Pretrained, title="Causal transformer"):
         "longer responses their end. Memory grows with it, times the batch, times the vocabulary.",
     )
     dropout: Dropout = 0.0
+    max_new_tokens: int = Field(
+        64,
+        ge=1,
+        le=8192,
+        description="Of a continuation, where the published version is asked for no other number. "
+        "Nothing of training.",
+    )
+
+    def identity(self) -> dict[str, Any]:
+        """As any checkpoint's, without what training does not read."""
+        return {k: v for k, v in super().identity().items() if k != "max_new_tokens"}
 
     def preprocess(self, features: Mapping[str, Any]) -> Preprocess:
         """What the checkpoint's tokenizer does."""

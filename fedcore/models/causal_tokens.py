@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 # which others take for it, is a token to be learned.
 PADDING = int(np.iinfo(np.int32).min)
 
-# Of a continuation, where a served model is asked for no other number.
-MAX_NEW_TOKENS = 64
-
 
 @dataclass(frozen=True)
 class CausalPreprocess:

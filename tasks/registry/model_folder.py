@@ -19,7 +19,6 @@ from fedcore import tensors
 from fedcore.data.encoding import TableEncoding
 from fedcore.data.prompted import text_column
 from fedcore.digests import digest_arrays
-from fedcore.models.causal_tokens import MAX_NEW_TOKENS
 from fedcore.models.checkpoint import checkpoint_digest
 from fedcore.models.settings import ModelSettings
 from fedcore.models.tokens import FILES as TOKENIZER_FILES
@@ -161,7 +160,7 @@ def signature(run: FinishedRun) -> ModelSignature:
     by_client = len({json.dumps(how) for how in run.header["scaling"].values()}) > 1
     params = [ParamSpec("client", "string", "")] if by_client else []
     if run.task.kind is TaskKind.LANGUAGE:
-        params.append(ParamSpec("max_new_tokens", "long", MAX_NEW_TOKENS))
+        params.append(ParamSpec("max_new_tokens", "long", run.config["model"]["max_new_tokens"]))
     return ModelSignature(inputs, Schema(outputs), ParamSchema(params) if params else None)
 
 

@@ -51,9 +51,9 @@ class FederatedModel(PythonModel):
         import torch
 
         from fedcore.data.prompted import check_separator, text_column
-        from fedcore.models.causal_tokens import MAX_NEW_TOKENS
 
-        most = MAX_NEW_TOKENS if max_new_tokens is None else max_new_tokens
+        usual = self.value["model"]["max_new_tokens"]
+        most = usual if max_new_tokens is None else max_new_tokens
         texts = [str(text) for text in raw[text_column(self.value["features"])]]
         check_separator("text", texts)
         if most < 1:
