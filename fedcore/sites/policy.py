@@ -195,8 +195,8 @@ class Policy(Settings):
     )
     metric_names: tuple[Name, ...] = Field(
         (
-            *("loss", "accuracy", "auc", "balanced_accuracy", "mean_absolute_error", "r2"),
-            "perplexity",
+            *("loss", "accuracy", "auc", "balanced_accuracy", "mean_absolute_error"),
+            *("perplexity", "r2"),
         ),
         max_length=32,
         description="Quality figures that may leave, by name. An answer with any other stays.",

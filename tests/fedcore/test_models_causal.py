@@ -138,6 +138,17 @@ def test_padding_changes_nothing_and_it_is_never_cut_in_two(folder, monkeypatch)
     assert on_frozen_backbone(model) is None
 
 
+def test_frozen_weights_in_bfloat16_say_about_the_same(folder):
+    model, half = build(folder).eval(), build(folder, base="bfloat16").train()
+    for one in (model, half):
+        load_trainable(one, random_params(model))
+    marked = settings(folder).preprocess(TEXT).apply(INPUTS)
+    found = half(marked)
+    torch.testing.assert_close(found[:, :2], model(marked)[:, :2], rtol=0.05, atol=0.5)
+    TASK.loss(found, torch.zeros(3)).backward()
+    assert all((p.grad != 0).any() for p in trainable_parameters(half).values())
+
+
 def test_a_text_of_one_token_has_nothing_to_score(tiny_gpt2):
     model, inputs = build(tiny_gpt2), settings(tiny_gpt2).preprocess(TEXT).apply(pack([""]))
     found = model(inputs)
