@@ -14,6 +14,7 @@ from fedcore.data.prompted import SEPARATOR
 from fedcore.data.text import Text
 from fedcore.data.text_bytes import unpack
 from fedcore.engines.in_process import InProcessEngine
+from fedcore.evaluation import summarise
 from fedcore.events import silent
 from fedcore.models.build import build_model
 from fedcore.models.parts import part_of
@@ -79,12 +80,14 @@ def test_two_clients_lower_perplexity_and_do_so_again(own, tiny_gpt2, tmp_path):
         store = Store(tmp_path / name)
         engine = InProcessEngine(store, tmp_path / f"{name}-cache")
         settings = config(own, tiny_gpt2, **changes)
-        chosen = run_federated(settings, store=store, engine=engine, run_id=name)[1]
-        digests.append(chosen.final_digest)
+        result = run_federated(settings, store=store, engine=engine, run_id=name)[1]
+        digests.append(result.final_digest)
     assert digests[0] == digests[1]
-    records = [record.metrics["val"]["overall"] for record in chosen.records]
+    records = [record.metrics["val"]["overall"] for record in result.records]
     before, after = (record["perplexity"] for record in records)
-    assert after < 0.8 * before < 258  # of all tokens alike
+    assert after < 0.8 * before and after < 258  # of all tokens alike
+    assert result.chosen.round == 2  # the better one is the lower one
+    assert summarise({"a": records[0], "b": records[1]}, "perplexity") == ("a", before)
     assert set(records[0]) == {"num_examples", "loss", "accuracy", "perplexity"}
 
 
@@ -173,15 +176,21 @@ def test_own_data_is_texts_or_prompts_and_responses(own):
 
 
 def test_the_audit_finds_cut_and_empty_responses(tmp_path):
-    rows = [("why " * 20, "because"), ("short", ""), ("short", "so " * 30), ("who", "me")]
-    lines = (json.dumps({"prompt": a, "response": b}) + "\n" for a, b in rows * 1)
+    rows = [
+        ("first " + "why " * 20 + "last?", "because"),
+        ("short", ""),
+        ("short", "so " * 30),
+        ("who", "me"),
+    ]
+    lines = (json.dumps({"prompt": a, "response": b}) + "\n" for a, b in rows)
     (tmp_path / "own.jsonl").write_text("".join(lines))
     text = Text(
         **OWN, text="response", prompt="prompt", most_bytes=40, val_fraction=0, test_fraction=0
     )
     data = text.load(tmp_path)
     kept = unpack(data.splits["train"].inputs)
-    assert kept[0].endswith(f"{SEPARATOR}because") and kept[2].startswith(f"{SEPARATOR}so so")
+    assert kept[0].endswith(f"last?{SEPARATOR}because") and "first" not in kept[0]
+    assert kept[2].startswith(f"{SEPARATOR}so so")
     found = {one.check: one.count for one in audit(data, AuditSettings()).findings}
     assert found["text-lengths"] == 2 and found["empty-texts"] == 1
 
