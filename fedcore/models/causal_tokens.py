@@ -69,15 +69,7 @@ class CausalPreprocess:
         """
         import torch
 
-        out = np.full((len(inputs), self.max_tokens), PADDING, dtype=np.int32)
-        parts = [part(text) for text in unpack(np.asarray(inputs))]
-        before, after = (
-            (self._ids(texts) for texts in zip(*parts, strict=True)) if parts else ([], [])
-        )
-        for row, prompt, response in zip(out, before, after, strict=True):
-            ids = self._joined(prompt, response)
-            row[: len(ids)] = ids
-        return torch.from_numpy(out)
+        return torch.from_numpy(self._tokenise(unpack(np.asarray(inputs))))
 
     def prompts(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids to go on from, of each text the last ones: ``max_tokens`` at most, and at least
@@ -98,6 +90,17 @@ class CausalPreprocess:
     def to_json(self) -> dict[str, Any]:
         """A JSON value that :func:`fedcore.models.preprocess.preprocess_from_json` takes back."""
         return asdict(self) | {"begin": list(self.begin)}
+
+    def _tokenise(self, texts: Sequence[str]) -> np.ndarray:
+        """(n, max_tokens) int32."""
+        out = np.full((len(texts), self.max_tokens), PADDING, dtype=np.int32)
+        parts = [part(text) for text in texts]
+        prompts = self._ids([prompt for prompt, _ in parts])
+        responses = self._ids([response for _, response in parts])
+        for row, prompt, response in zip(out, prompts, responses, strict=True):
+            ids = self._joined(prompt, response)
+            row[: len(ids)] = ids
+        return out
 
     def _joined(self, prompt: Sequence[int], response: Sequence[int]) -> np.ndarray:
         room = self.max_tokens - len(self.begin)
