@@ -87,8 +87,11 @@ class EvaluationSettings(Settings):
         ("val", "test"), description="Splits measured after rounds; the test split never chooses."
     )
     clients: bool = Field(True, description="Measure each client's own part too.")
-    choose: Literal["last", "accuracy", "auc", "balanced_accuracy", "loss", "r2"] = Field(
-        "last", description="Take the last round's model, or the best one on validation by this."
+    choose: Literal["last", "accuracy", "auc", "balanced_accuracy", "loss", "r2", "perplexity"] = (
+        Field(
+            "last",
+            description="Take the last round's model, or the best one on validation by this.",
+        )
     )
 
 

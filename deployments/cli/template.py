@@ -42,6 +42,8 @@ def with_placeholders(overrides: Mapping[str, Any]) -> dict[str, Any]:
         needed.pop("numeric", None)
     if overrides.get("data.task") == "multilabel" and needed.pop("label", None):
         needed["labels"] = [f"{CHANGE_ME}-label"]
+    if overrides.get("data.task") == "language":
+        needed["label"] = ""
     return {**{f"data.{name}": value for name, value in needed.items()}, **overrides}
 
 

@@ -59,15 +59,10 @@ class TextPreprocess:
         """
         import torch
 
-        folder = find_folder(self.name, self.revision)
-        if tokenizer_digest(folder) != self.tokenizer:
-            raise ValueError(
-                f"model name={self.name!r} has another tokenizer than the one that was planned; "
-                "its files changed since. Start the run again."
-            )
+        tokenizer = planned_tokenizer(self.name, self.revision, self.tokenizer)
         if not len(inputs):
             return torch.zeros((0, self.max_tokens), dtype=torch.int32)
-        found = _tokenizer(folder, self.tokenizer)(
+        found = tokenizer(
             unpack(np.asarray(inputs)),
             truncation=True,
             max_length=self.max_tokens,
@@ -92,16 +87,40 @@ def checkpoint_tokens(name: str, revision: str, max_tokens: int) -> TextPreproce
     """
     folder = find_checkpoint(name, revision)
     digest = tokenizer_digest(folder)
-    tokenizer = _tokenizer(folder, digest)
+    tokenizer = load_tokenizer(folder, digest)
     if tokenizer.pad_token_id is None:
         raise ValueError(f"model name={name!r}: its tokenizer has no padding token.")
+    check_length(name, tokenizer, max_tokens)
+    return TextPreprocess(name, revision, digest, max_tokens, tokenizer.pad_token_id)
+
+
+def planned_tokenizer(name: str, revision: str, digest: str) -> Any:
+    """The tokenizer of a checkpoint by name.
+
+    Raises:
+      ValueError: it is another one than that of this digest.
+    """
+    folder = find_folder(name, revision)
+    if tokenizer_digest(folder) != digest:
+        raise ValueError(
+            f"model name={name!r} has another tokenizer than the one that was planned; "
+            "its files changed since. Start the run again."
+        )
+    return load_tokenizer(folder, digest)
+
+
+def check_length(name: str, tokenizer: Any, max_tokens: int) -> None:
+    """Refuses more tokens than the checkpoint reads.
+
+    Raises:
+      ValueError: it reads fewer than ``max_tokens``.
+    """
     # Where nobody set it, it is 1e30.
     if max_tokens > tokenizer.model_max_length:
         raise ValueError(
             f"max_tokens={max_tokens} is more than the {tokenizer.model_max_length} tokens that "
             f"model name={name!r} reads; lower model.max_tokens."
         )
-    return TextPreprocess(name, revision, digest, max_tokens, tokenizer.pad_token_id)
 
 
 def tokenizer_digest(folder: Path) -> str:
@@ -120,7 +139,8 @@ def tokenizer_digest(folder: Path) -> str:
 
 
 @lru_cache(maxsize=4)
-def _tokenizer(folder: Path, _digest: str) -> Any:
+def load_tokenizer(folder: Path, _digest: str) -> Any:
+    """The tokenizer in a folder, kept while its digest stays; it cuts and pads on the right."""
     from transformers import AutoTokenizer
 
     with quiet_transformers():

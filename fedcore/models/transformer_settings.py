@@ -79,7 +79,7 @@ class DeitTinyRandomSettings(Built, title="Small transformer"):
         return TransformerClassifier(backbone, head, self.mode, self.adapter, example)
 
 
-class _Pretrained(Settings):
+class Pretrained(Settings):
     """A checkpoint of the transformers library."""
 
     name: str
@@ -124,7 +124,7 @@ class _Pretrained(Settings):
         return own | {"backbone": self.backbone_digest()}
 
 
-class TransformerSettings(_Pretrained, title="Transformer"):
+class TransformerSettings(Pretrained, title="Transformer"):
     """A pretrained image classifier of the transformers library with a new head."""
 
     kind: Literal["transformer"] = "transformer"
@@ -176,7 +176,7 @@ class TransformerSettings(_Pretrained, title="Transformer"):
         return TransformerClassifier(backbone, head, self.mode, self.adapter)
 
 
-class TextTransformerSettings(_Pretrained, title="Text transformer"):
+class TextTransformerSettings(Pretrained, title="Text transformer"):
     """A pretrained text encoder or sequence classifier of the transformers library."""
 
     kind: Literal["text_transformer"] = "text_transformer"
