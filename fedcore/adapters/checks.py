@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from fedcore.adapters.choice import AdapterShape, adapter_of, resolved
 from fedcore.adapters.rule import AdapterRule
 from fedcore.adapters.settings import Automatic, GivenRanks, SameRank
+from fedcore.models.weights import is_quantised
 
 if TYPE_CHECKING:
     from fedcore.config import RunConfig
@@ -25,6 +26,12 @@ def uncombinable(config: RunConfig) -> str | None:
         found = (
             f"{_HERE}={rule.kind} works on products, and model.adapter.dora=true scales each "
             "weight after the product was added; take mean, frozen_a or alternating, or dora=false."
+        )
+    if found is None and rule.build().carries_residual and is_quantised(config.model):
+        found = (
+            f"{_HERE}={rule.kind} corrects frozen weights, and those of model.base="
+            f"{getattr(config.model, 'base', '')} take no correction; take mean, frozen_a, "
+            "alternating or svd, or model.base: bfloat16."
         )
     return found or _server(config, rule.kind, rule.build())
 
