@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from fedcore.adapters.choice import adapter_of, rule_of
 from fedcore.adapters.layers import FACTOR_A, FACTOR_B, layers_of
+from fedcore.adapters.server import adapter_round
 from fedcore.adapters.settings import SameRank
 from fedcore.models.state import Fitted
 from fedcore.tensors import Arrays
@@ -25,7 +26,8 @@ def require_fitted(config: RunConfig, model: nn.Module, params: Arrays) -> None:
 
     Raises:
       ValueError: no tensors of adapters, of another rank than was said, or tensors that cannot
-        change their shapes where the rule or the clients' ranks change them.
+        change their shapes where the rule or the clients' ranks change them; or see
+        :func:`fedcore.adapters.coordinates.product_coordinates`.
     """
     adapter = adapter_of(config.model)
     if adapter is None:
@@ -42,6 +44,8 @@ def require_fitted(config: RunConfig, model: nn.Module, params: Arrays) -> None:
             f"{who} says adapter.rank={adapter.rank}, and has adapters of rank {others}; the "
             "scaling of a product follows from its rank. Say that rank, one for all layers."
         )
+    if (how := adapter_round(config, 1)) is not None:
+        how.coordinates(params, params.keys())  # raises where there are none
     if not isinstance(model, Fitted) and (why := ", ".join(_changes(config))):
         raise ValueError(
             f"{why}, which {who} cannot take: it has no methods fit and carried "

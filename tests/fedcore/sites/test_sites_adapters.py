@@ -20,6 +20,7 @@ from fedcore.tensors import encode
 NAMES = ("north", "south")
 WORDS = {"task": "binary", "inputs": "x", "targets": "y", "split": "split", "owner": "owner"}
 SECTIONS = {
+    "data": {"kind": "arrays", "path": "own.npz", **WORDS},
     "partition": {"kind": "by_owner"},
     "audit": {"remedy": "accept"},
     "model": {
@@ -34,6 +35,16 @@ SECTIONS = {
     "preprocessing": {"standardise": "none"},
 }
 RANKS = {"client_ranks": {"kind": "given", "ranks": {"south": 2}}}
+HIDDEN = {
+    "aggregation": {"weighting": "uniform", "adapters": {"kind": "frozen_a"}},
+    "privacy": {
+        "kind": "client",
+        "norm_of": "product",
+        "noise_multiplier": 1.0,
+        "secret": "fixed",
+    },
+    "evaluation": {"splits": ["val"], "clients": False},
+}
 
 
 @pytest.fixture
@@ -60,15 +71,20 @@ def wards(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "adapters",
-    [{"kind": "stacking"}, {"kind": "residual"}, {"kind": "svd", "budget": 0.5}],
-    ids=lambda chosen: chosen["kind"],
+    ("adapters", "changes"),
+    [
+        ({"kind": "stacking"}, {}),
+        ({"kind": "residual"}, {}),
+        ({"kind": "svd", "budget": 0.5}, {}),
+        ({"kind": "frozen_a"}, HIDDEN),
+    ],
+    ids=["stacking", "residual", "svd", "hidden products"],
 )
-def test_exact_rules_and_chosen_ranks_give_the_model_of_one_process(
-    adapters, wards, tmp_path, make_world, attended
+def test_exact_rules_chosen_ranks_and_hidden_products_give_the_model_of_one_process(
+    adapters, changes, wards, tmp_path, make_world, attended
 ):
-    sections = {**SECTIONS, "aggregation": {"adapters": adapters, **RANKS}}
-    config = make_config(sections, {"data": {"kind": "arrays", "path": "own.npz", **WORDS}})
+    sections = {**SECTIONS, "aggregation": {"adapters": adapters, **RANKS}, **changes}
+    config = make_config(sections)
     here = Store(tmp_path / "here")
     engine = InProcessEngine(here, tmp_path / "cache")
     folder = tmp_path / "everything"
@@ -84,7 +100,7 @@ def test_exact_rules_and_chosen_ranks_give_the_model_of_one_process(
     layers = layers_of(last)
     if adapters["kind"] == "svd":
         assert sum(len(last[layer.a]) for layer in layers) == 2 * len(layers)
-    else:
+    elif adapters["kind"] != "frozen_a":
         assert all((last[layer.residual] != 0).any() for layer in layers)
 
 
