@@ -46,11 +46,19 @@ def require_fitted(config: RunConfig, model: nn.Module, params: Arrays) -> None:
         )
     if (how := adapter_round(config, 1)) is not None:
         how.coordinates(params, params.keys())  # raises where there are none
-    if not isinstance(model, Fitted) and (why := ", ".join(_changes(config))):
+    why = ", ".join(_changes(config))
+    if why and not isinstance(model, Fitted):
         raise ValueError(
             f"{why}, which {who} cannot take: it has no methods fit and carried "
             "(fedcore.models.state.Fitted). Give it both, or take mean, frozen_a, alternating or "
             "svd without a budget, with client_ranks.kind: same."
+        )
+    rule, has = rule_of(config), model.carried() if isinstance(model, Fitted) else {}
+    missing = sorted({layer.residual for layer in layers} - has.keys())
+    if missing and rule is not None and rule.carries_residual:
+        raise ValueError(
+            f"{why}, and {who} carries no {missing[0]!r} ({len(missing)} missing). Name "
+            "them all in carried(), or take mean, frozen_a, alternating or svd."
         )
 
 
