@@ -8,6 +8,7 @@ from fedcore.adapters.layers import layers_of
 from fedcore.adapters.scaling import Scaling
 from fedcore.config import make_config
 from fedcore.engines.in_process import InProcessEngine
+from fedcore.fork import fork
 from fedcore.models.adapter_settings import AdapterSettings
 from fedcore.models.adapters import add_adapters, carried, fit_adapters
 from fedcore.models.provided import provided
@@ -117,3 +118,21 @@ def test_what_a_round_would_find_out_is_refused_before_the_first(
 ):
     with pytest.raises(ValueError, match=why):
         prepared(tmp_path, config_of(adapters, ranks), build)
+
+
+def test_a_fork_to_another_rule_is_held_against_the_model(tmp_path):
+    def own(task, input_shape, adapter):
+        return Fitting(adapter)
+
+    def rigid(task, input_shape, adapter):
+        return Rigid(adapter)
+
+    store, to = Store(tmp_path / "store"), "aggregation.adapters"
+    with provided(own=own):
+        engine = InProcessEngine(store, tmp_path / "cache")
+        config = config_of({"kind": "residual"})
+        run_federated(config, store=store, engine=engine, run_id="parent")
+        for kind in ("mean", "stacking"):
+            assert fork(store, "parent", 1, {to: {"kind": kind}}, kind)
+    with provided(own=rigid), pytest.raises(ValueError, match="no methods fit and carried"):
+        fork(store, "parent", 1, {to: {"kind": "stacking"}}, "rigid")

@@ -10,6 +10,7 @@ from fedcore.adapters.settings import Mean, Residual, Svd
 from fedcore.config import make_config
 from fedcore.data.arrays import Arrays
 from fedcore.engines.in_process import InProcessEngine
+from fedcore.fork import ForkRefused, fork
 from fedcore.run import run_federated
 from fedcore.sites.model_form import model_form
 from fedcore.sites.refusal import Refusal
@@ -96,6 +97,11 @@ def test_exact_rules_chosen_ranks_and_hidden_products_give_the_model_of_one_proc
     assert told == ["done"] * 6
     assert [one.model for one in result.records] == [one.model for one in alone.records]
     assert result.final_digest == alone.final_digest
+    if adapters["kind"] != "frozen_a":
+        other = {"aggregation.adapters": {"kind": "mean"}, "engine": {"kind": "sites"}}
+        with pytest.raises(ForkRefused, match=r"kind=mean at sites: the model to start from has"):
+            fork(here, "run", 2, other, "other")
+        assert fork(here, "run", 2, {"engine": {"kind": "sites"}}, "same")
     last = here.get_arrays(alone.records[-1].model)
     layers = layers_of(last)
     if adapters["kind"] == "svd":
