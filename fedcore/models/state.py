@@ -129,6 +129,13 @@ class ParameterCount:
     trainable: int
 
 
+def example_input(model: nn.Module, shape: tuple[int, ...], count: int = 1) -> torch.Tensor:
+    """(count, *shape) zeros for a model, where its weights are: quantised ones stay on a GPU."""
+    import torch
+
+    return torch.zeros(count, *shape, device=next(model.parameters()).device)
+
+
 def count_parameters(model: nn.Module) -> ParameterCount:
     """Parameters in all and those that are trained."""
     sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
@@ -182,7 +189,7 @@ def estimate_memory(
     try:
         model.eval()
         with torch.no_grad():
-            model(torch.zeros(1, *input_shape))
+            model(example_input(model, input_shape))
     finally:
         model.train(was_training)
         for hook in hooks:

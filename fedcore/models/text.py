@@ -12,6 +12,7 @@ from torch import nn
 from fedcore.models.library import InLibrary
 from fedcore.models.library_network import empty_network, load_network, read_config
 from fedcore.models.transformer import new_head
+from fedcore.models.weights import HEADS
 
 
 class TextBackbone(nn.Module):
@@ -109,7 +110,7 @@ def assemble_text(
     Raises:
       ValueError: a sequence classifier without a linear layer at its end.
     """
-    name = next((n for n in ("classifier", "score") if hasattr(network, n)), None)
+    name = next((n for n in HEADS if hasattr(network, n)), None)
     if name is None:
         if getattr(network, "pooler", None) is not None:
             network.pooler = None  # reads one token; nothing asks for it

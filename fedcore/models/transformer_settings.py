@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from fedcore.models.adapter_settings import AdapterSettings
 from fedcore.models.built import Built, Dropout
 from fedcore.models.preprocess import ImagePreprocess, Preprocess
-from fedcore.models.weights import Base
+from fedcore.models.weights import Base, is_quantised
 from fedcore.settings import Settings
 
 if TYPE_CHECKING:
@@ -99,8 +99,7 @@ class Pretrained(Settings):
 
     def served(self) -> Self:
         """The model as it is published: without quantised weights, so that it runs anywhere."""
-        is_quantised = self.base in ("int8", "nf4")
-        return self.model_copy(update={"base": "bfloat16"}) if is_quantised else self
+        return self.model_copy(update={"base": "bfloat16"}) if is_quantised(self) else self
 
     def checkpoint(self) -> Path:
         """The folder with the weights.
