@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from fedcore.data.text_bytes import unpack
-from fedcore.digests import digest_json
+from fedcore.digests import digest_arrays, digest_json
 from fedcore.models.checkpoint import file_digest, find_checkpoint, find_folder
 from fedcore.models.quiet import quiet_transformers
+from fedcore.models.reader import Reader
+from fedcore.models.token_cache import Tokenise, kept_ids
 
 if TYPE_CHECKING:
     import torch
@@ -59,24 +62,62 @@ class TextPreprocess:
         """
         import torch
 
+        texts = unpack(np.asarray(inputs))
+        return torch.from_numpy(self._tokenise()(texts))
+
+    def reader(self, inputs: np.ndarray, cache: Path | None) -> Reader:
+        """What gives the ids of chosen rows; all are tokenised now, once.
+
+        Args:
+          cache: folder of the client, where they are kept as
+            :func:`fedcore.models.token_cache.kept_ids` does; None: in memory alone.
+
+        Raises:
+          ValueError: as :meth:`apply`.
+        """
+        import torch
+
+        if cache is None or not len(inputs):
+            ids = self.apply(inputs)
+        else:
+            tokenise, key = self._tokenise(), self._key(inputs)
+            texts = unpack(np.asarray(inputs))
+            ids = torch.from_numpy(kept_ids(tokenise, texts, self.max_tokens, key, cache))
+        return lambda rows: ids[torch.from_numpy(rows)]
+
+    def _key(self, inputs: np.ndarray) -> str:
+        """Digest of all that decides the ids; where the tokenizer lies does not."""
+        decides = {
+            "inputs": digest_arrays({"inputs": np.asarray(inputs)}),
+            "tokenizer": self.tokenizer,
+            "max_tokens": self.max_tokens,
+            "releases": {name: version(name) for name in ("transformers", "tokenizers")},
+        }
+        return digest_json(decides)
+
+    def _tokenise(self) -> Tokenise:
         folder = find_folder(self.name, self.revision)
         if tokenizer_digest(folder) != self.tokenizer:
             raise ValueError(
                 f"model name={self.name!r} has another tokenizer than the one that was planned; "
                 "its files changed since. Start the run again."
             )
-        if not len(inputs):
-            return torch.zeros((0, self.max_tokens), dtype=torch.int32)
-        found = _tokenizer(folder, self.tokenizer)(
-            unpack(np.asarray(inputs)),
-            truncation=True,
-            max_length=self.max_tokens,
-            padding="max_length",
-            return_attention_mask=False,
-            return_token_type_ids=False,
-            return_tensors="np",
-        )
-        return torch.from_numpy(np.asarray(found["input_ids"], dtype=np.int32))
+
+        def tokenise(texts):
+            if not len(texts):
+                return np.zeros((0, self.max_tokens), dtype=np.int32)
+            found = _tokenizer(folder, self.tokenizer)(
+                list(texts),
+                truncation=True,
+                max_length=self.max_tokens,
+                padding="max_length",
+                return_attention_mask=False,
+                return_token_type_ids=False,
+                return_tensors="np",
+            )
+            return np.asarray(found["input_ids"], dtype=np.int32)
+
+        return tokenise
 
     def to_json(self) -> dict[str, Any]:
         """A JSON value that :func:`fedcore.models.preprocess.preprocess_from_json` takes back."""

@@ -6,9 +6,6 @@ and nothing in it is ever sent.
 
 from __future__ import annotations
 
-import os
-import tempfile
-import warnings
 from functools import lru_cache
 from pathlib import Path
 from weakref import WeakKeyDictionary
@@ -18,6 +15,7 @@ import torch
 from torch import nn
 
 from fedcore.digests import digest_arrays, digest_json
+from fedcore.kept_files import keep, warn_of_damage
 from fedcore.models.frozen import Cut
 from fedcore.models.preprocess import Preprocess
 
@@ -62,7 +60,7 @@ def backbone_features(
       device: where to compute.
     """
     if cache is None:
-        return _computed(cut.backbone, inputs, preprocess, device)
+        return _computed(cut.backbone, inputs, preprocess, None, device)
     key = digest_json(
         {
             "backbone": frozen_digest(cut),
@@ -77,20 +75,24 @@ def backbone_features(
     kept = _read(path)
     if kept is not None:
         return kept
-    features = _computed(cut.backbone, inputs, preprocess, device)
+    features = _computed(cut.backbone, inputs, preprocess, cache, device)
     _write(path, features)
     return features
 
 
 def _computed(
-    backbone: nn.Module, inputs: np.ndarray, preprocess: Preprocess, device: str
+    backbone: nn.Module,
+    inputs: np.ndarray,
+    preprocess: Preprocess,
+    cache: Path | None,
+    device: str,
 ) -> torch.Tensor:
     modes = {module: module.training for module in backbone.modules()}
-    order = preprocess.order(inputs)
+    order, read = preprocess.order(inputs), preprocess.reader(inputs, cache)
     backbone.eval()
     with torch.no_grad():
         parts = [
-            backbone(preprocess.apply(inputs[chunk]).to(device)).cpu()
+            backbone(read(chunk).to(device)).cpu()
             for chunk in np.split(order, range(CHUNK, len(order), CHUNK))
         ]
     for module, mode in modes.items():
@@ -127,7 +129,7 @@ def _read(path: Path) -> torch.Tensor | None:
             return features
     except OSError:
         return None
-    warnings.warn(f"cached features {path.name} are damaged; computed again", stacklevel=2)
+    warn_of_damage(path, "features")
     return None
 
 
@@ -149,21 +151,7 @@ def _is_intact(path: Path, inode: int, size: int, changed: int) -> bool:
 
 
 def _write(path: Path, features: torch.Tensor) -> None:
-    """Under another name first, so that no half-written file is ever read."""
     from safetensors.torch import save
 
     digest = digest_arrays({"features": _array(features)})
-    content = save({"features": features}, metadata={"digest": digest})
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        # Only speed is lost: the features are in memory.
-        warnings.warn(f"features were not kept in {path.parent}: {error}", stacklevel=2)
+    keep(path, save({"features": features}, metadata={"digest": digest}), "features")
