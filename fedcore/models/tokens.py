@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from importlib.metadata import version
@@ -15,7 +16,7 @@ from fedcore.digests import digest_arrays, digest_json
 from fedcore.models.checkpoint import file_digest, find_checkpoint, find_folder
 from fedcore.models.quiet import quiet_transformers
 from fedcore.models.reader import Reader
-from fedcore.models.token_cache import Tokenise, kept_ids
+from fedcore.models.token_cache import kept_ids
 
 if TYPE_CHECKING:
     import torch
@@ -62,8 +63,7 @@ class TextPreprocess:
         """
         import torch
 
-        texts = unpack(np.asarray(inputs))
-        return torch.from_numpy(self._tokenise()(texts))
+        return torch.from_numpy(self._tokenise(unpack(np.asarray(inputs))))
 
     def reader(self, inputs: np.ndarray, cache: Path | None) -> Reader:
         """What gives the ids of chosen rows; all are tokenised now, once.
@@ -80,9 +80,8 @@ class TextPreprocess:
         if cache is None or not len(inputs):
             ids = self.apply(inputs)
         else:
-            tokenise, key = self._tokenise(), self._key(inputs)
-            texts = unpack(np.asarray(inputs))
-            ids = torch.from_numpy(kept_ids(tokenise, texts, self.max_tokens, key, cache))
+            texts, key = unpack(np.asarray(inputs)), self._key(inputs)
+            ids = torch.from_numpy(kept_ids(self._tokenise, texts, self.max_tokens, key, cache))
         return lambda rows: ids[torch.from_numpy(rows)]
 
     def _key(self, inputs: np.ndarray) -> str:
@@ -95,29 +94,21 @@ class TextPreprocess:
         }
         return digest_json(decides)
 
-    def _tokenise(self) -> Tokenise:
-        folder = find_folder(self.name, self.revision)
-        if tokenizer_digest(folder) != self.tokenizer:
-            raise ValueError(
-                f"model name={self.name!r} has another tokenizer than the one that was planned; "
-                "its files changed since. Start the run again."
-            )
-
-        def tokenise(texts):
-            if not len(texts):
-                return np.zeros((0, self.max_tokens), dtype=np.int32)
-            found = _tokenizer(folder, self.tokenizer)(
-                list(texts),
-                truncation=True,
-                max_length=self.max_tokens,
-                padding="max_length",
-                return_attention_mask=False,
-                return_token_type_ids=False,
-                return_tensors="np",
-            )
-            return np.asarray(found["input_ids"], dtype=np.int32)
-
-        return tokenise
+    def _tokenise(self, texts: Sequence[str]) -> np.ndarray:
+        """(n, max_tokens) int32."""
+        tokenizer = planned_tokenizer(self.name, self.revision, self.tokenizer)
+        if not len(texts):
+            return np.zeros((0, self.max_tokens), dtype=np.int32)
+        found = tokenizer(
+            list(texts),
+            truncation=True,
+            max_length=self.max_tokens,
+            padding="max_length",
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            return_tensors="np",
+        )
+        return np.asarray(found["input_ids"], dtype=np.int32)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON value that :func:`fedcore.models.preprocess.preprocess_from_json` takes back."""
@@ -133,16 +124,40 @@ def checkpoint_tokens(name: str, revision: str, max_tokens: int) -> TextPreproce
     """
     folder = find_checkpoint(name, revision)
     digest = tokenizer_digest(folder)
-    tokenizer = _tokenizer(folder, digest)
+    tokenizer = load_tokenizer(folder, digest)
     if tokenizer.pad_token_id is None:
         raise ValueError(f"model name={name!r}: its tokenizer has no padding token.")
+    check_length(name, tokenizer, max_tokens)
+    return TextPreprocess(name, revision, digest, max_tokens, tokenizer.pad_token_id)
+
+
+def planned_tokenizer(name: str, revision: str, digest: str) -> Any:
+    """The tokenizer of a checkpoint by name.
+
+    Raises:
+      ValueError: it is another one than that of this digest.
+    """
+    folder = find_folder(name, revision)
+    if tokenizer_digest(folder) != digest:
+        raise ValueError(
+            f"model name={name!r} has another tokenizer than the one that was planned; "
+            "its files changed since. Start the run again."
+        )
+    return load_tokenizer(folder, digest)
+
+
+def check_length(name: str, tokenizer: Any, max_tokens: int) -> None:
+    """Refuses more tokens than the checkpoint reads.
+
+    Raises:
+      ValueError: it reads fewer than ``max_tokens``.
+    """
     # Where nobody set it, it is 1e30.
     if max_tokens > tokenizer.model_max_length:
         raise ValueError(
             f"max_tokens={max_tokens} is more than the {tokenizer.model_max_length} tokens that "
             f"model name={name!r} reads; lower model.max_tokens."
         )
-    return TextPreprocess(name, revision, digest, max_tokens, tokenizer.pad_token_id)
 
 
 def tokenizer_digest(folder: Path) -> str:
@@ -161,7 +176,8 @@ def tokenizer_digest(folder: Path) -> str:
 
 
 @lru_cache(maxsize=4)
-def _tokenizer(folder: Path, _digest: str) -> Any:
+def load_tokenizer(folder: Path, _digest: str) -> Any:
+    """The tokenizer in a folder, kept while its digest stays; it cuts and pads on the right."""
     from transformers import AutoTokenizer
 
     with quiet_transformers():

@@ -6,6 +6,7 @@ and nothing in it is ever sent.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import lru_cache
 from pathlib import Path
 from weakref import WeakKeyDictionary
@@ -18,6 +19,7 @@ from fedcore.digests import digest_arrays, digest_json
 from fedcore.kept_files import keep, warn_of_damage
 from fedcore.models.frozen import Cut
 from fedcore.models.preprocess import Preprocess
+from fedcore.models.reader import Reader
 
 # Inputs of a forward pass. Fixed, because sums differ in the last bit between batch sizes.
 CHUNK = 16
@@ -26,19 +28,25 @@ _DIGESTS: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
 
 
 def frozen_digest(cut: Cut) -> str:
-    """SHA-256 of the frozen backbone's layers and tensors; most never change while it lives."""
-    backbone = cut.backbone
-    if backbone not in _DIGESTS:
+    """SHA-256 of the layers and tensors before the head; most never change while the cut lives."""
+    never = [] if cut.below is None else [_digest_once(cut.below, ())]
+    never.append(_digest_once(cut.backbone, cut.travelling))
+    if len(never) == 1 and not cut.travelling:
+        return never[0]
+    anew = digest_arrays({name: _array(tensor) for name, tensor in cut.travelling.items()})
+    return digest_json([*never, anew])
+
+
+def _digest_once(part: nn.Module, but: Collection[str]) -> str:
+    """SHA-256 of the part's layers and tensors as it was first met, but for some of its tensors."""
+    if part not in _DIGESTS:
         arrays = {
             name: _array(tensor)
-            for name, tensor in backbone.state_dict(keep_vars=True).items()
-            if name not in cut.travelling
+            for name, tensor in part.state_dict(keep_vars=True).items()
+            if name not in but
         }
-        _DIGESTS[backbone] = digest_json([repr(backbone), digest_arrays(arrays)])
-    if not cut.travelling:
-        return _DIGESTS[backbone]
-    anew = digest_arrays({name: _array(tensor) for name, tensor in cut.travelling.items()})
-    return digest_json([_DIGESTS[backbone], anew])
+        _DIGESTS[part] = digest_json([repr(part), digest_arrays(arrays)])
+    return _DIGESTS[part]
 
 
 def backbone_features(
@@ -60,7 +68,7 @@ def backbone_features(
       device: where to compute.
     """
     if cache is None:
-        return _computed(cut.backbone, inputs, preprocess, None, device)
+        return _computed(cut, inputs, preprocess, None, device)
     key = digest_json(
         {
             "backbone": frozen_digest(cut),
@@ -75,20 +83,31 @@ def backbone_features(
     kept = _read(path)
     if kept is not None:
         return kept
-    features = _computed(cut.backbone, inputs, preprocess, cache, device)
+    features = _computed(cut, inputs, preprocess, cache, device)
     _write(path, features)
     return features
 
 
+def _reader(
+    cut: Cut, inputs: np.ndarray, preprocess: Preprocess, cache: Path | None, device: str
+) -> Reader:
+    """What the backbone reads of chosen inputs: themselves, or features of what is below it."""
+    if cut.below is None:
+        return preprocess.reader(inputs, cache)
+    states = backbone_features(Cut(cut.below, cut.backbone), inputs, preprocess, cache, device)
+    return lambda rows: states[torch.from_numpy(rows)]
+
+
 def _computed(
-    backbone: nn.Module,
+    cut: Cut,
     inputs: np.ndarray,
     preprocess: Preprocess,
     cache: Path | None,
     device: str,
 ) -> torch.Tensor:
+    backbone, order = cut.backbone, preprocess.order(inputs)
+    read = _reader(cut, inputs, preprocess, cache, device)
     modes = {module: module.training for module in backbone.modules()}
-    order, read = preprocess.order(inputs), preprocess.reader(inputs, cache)
     backbone.eval()
     with torch.no_grad():
         parts = [

@@ -82,13 +82,14 @@ def test_a_file_for_all_that_decides_the_ids(tiny_bert, tmp_path, counted) -> No
     assert not torch.equal(found[0], found[2])
 
 
-def test_another_tokenizer_is_refused_though_ids_are_kept(tiny_bert, tmp_path) -> None:
+def test_ids_of_the_planned_tokenizer_or_none(tiny_bert, tmp_path) -> None:
     folder = shutil.copytree(tiny_bert, tmp_path / "bert")
     how = preprocess(folder)
-    how.reader(INPUTS, tmp_path)
+    expected = how.reader(INPUTS, tmp_path)(ALL)
     (folder / "vocab.txt").write_text((folder / "vocab.txt").read_text().replace("cat", "cow"))
+    assert torch.equal(how.reader(INPUTS, tmp_path)(ALL), expected)
     with pytest.raises(ValueError, match="another tokenizer than the one that was planned"):
-        how.reader(INPUTS, tmp_path)
+        how.reader(INPUTS[1:], tmp_path)
 
 
 class Bomb:
