@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from fedcore.adapters.coordinates import ProductCoordinates
 from fedcore.adapters.server import AdapterRound, adapter_round
 from fedcore.aggregation import canonical_mean
 from fedcore.assignment import Assignment
@@ -101,10 +102,10 @@ def aggregate(
     checked = valid()
     base = adapters.base(anchor) if adapters else anchor
     if private is not None:
-        sums = ((delta, update.num_examples) for delta, update in checked)
-        mean_delta, clip = private_mean(
-            sums, trained, private.mechanism, private.key, private.earlier
-        )
+        how = adapters.coordinates(anchor, trained) if adapters else ProductCoordinates({})
+        sums = ((how.there(delta), update.num_examples) for delta, update in checked)
+        noisy, clip = private_mean(sums, trained, private.mechanism, private.key, private.earlier)
+        mean_delta = how.back(noisy)
         extra = dict(private.state)
         if private.mechanism.adaptive:
             extra[CLIP_NORM] = np.array(clip)

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from fedcore.settings import Settings
 
-Metric = Literal["accuracy", "auc", "balanced_accuracy", "loss", "r2"]
+Metric = Literal["accuracy", "auc", "balanced_accuracy", "loss", "r2", "perplexity"]
 
 
 class QualityBound(Settings):

@@ -21,6 +21,7 @@ from fedcore.data.settings import DataSettings, Digits
 from fedcore.digests import digest_json
 from fedcore.engines.settings import EngineSettings, Local
 from fedcore.models.settings import MlpSettings, ModelSettings
+from fedcore.models.weights import misplaced
 from fedcore.participation import Everybody, ParticipationSettings
 from fedcore.partition.settings import Dirichlet, PartitionSettings
 from fedcore.privacy.checks import broken_promise
@@ -87,8 +88,11 @@ class EvaluationSettings(Settings):
         ("val", "test"), description="Splits measured after rounds; the test split never chooses."
     )
     clients: bool = Field(True, description="Measure each client's own part too.")
-    choose: Literal["last", "accuracy", "auc", "balanced_accuracy", "loss", "r2"] = Field(
-        "last", description="Take the last round's model, or the best one on validation by this."
+    choose: Literal["last", "accuracy", "auc", "balanced_accuracy", "loss", "r2", "perplexity"] = (
+        Field(
+            "last",
+            description="Take the last round's model, or the best one on validation by this.",
+        )
     )
 
 
@@ -179,8 +183,8 @@ class RunConfig(Settings):
         return self
 
     @model_validator(mode="after")
-    def _adapters_can_be_combined(self) -> RunConfig:
-        if (why := uncombinable(self)) is not None:
+    def _model_can_be_trained(self) -> RunConfig:
+        if (why := uncombinable(self) or misplaced(self.model, self.training.device)) is not None:
             raise ValueError(why)
         return self
 

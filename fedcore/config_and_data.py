@@ -8,10 +8,14 @@ from fedcore.attacks.checks import check_attacks
 from fedcore.config import RunConfig
 from fedcore.data.dataset import Dataset
 from fedcore.data.groups import group_sizes
+from fedcore.evaluation import metrics_of
 from fedcore.participation import public_coin
 from fedcore.privacy.group_settings import NoGroups
 from fedcore.privacy.settings import PrivacySettings
 from fedcore.task import Task, TaskKind
+
+# The kind of model whose outputs are those of a language task.
+WRITES_TEXTS = "causal_transformer"
 
 
 def check_settings(
@@ -61,13 +65,15 @@ def check_settings(
             f"training.augmentation.kind={config.training.augmentation.kind!r} changes images; "
             f"{name} has inputs of kind {kind!r}. Set it to none."
         )
-    is_regression = task.kind is TaskKind.REGRESSION
-    if config.training.class_weights != "none" and is_regression:
-        raise ValueError("training.class_weights needs classes; a regression task has none.")
+    _check_model(config, name, task)
+    if config.training.class_weights != "none" and not task.has_classes:
+        raise ValueError(
+            f"training.class_weights needs classes; a {task.kind.value} task has none."
+        )
     wanted = {f"evaluation.choose={choose!r}": choose}
     wanted |= {f"approvals.quality metric={one.metric!r}": one.metric for one in approvals.quality}
     for what, metric in wanted.items():
-        if metric in ("accuracy", "auc", "balanced_accuracy") if is_regression else metric == "r2":
+        if metric not in ("last", *metrics_of(task.kind)):
             raise ValueError(f"{what} is not measured in a {task.kind.value} task.")
     if not {"val"} & {*config.evaluation.splits} & {*splits}:
         has = f"{name} has {sorted(splits)} and evaluation.splits is {[*config.evaluation.splits]}."
@@ -78,6 +84,21 @@ def check_settings(
             )
         if approvals.quality:
             raise ValueError(f"approvals.quality needs a validation split; {has} Leave it empty.")
+
+
+def _check_model(config: RunConfig, name: str, task: Task) -> None:
+    """A model that writes texts learns them alone, and no other model does."""
+    kind, is_language = config.model.kind, task.kind is TaskKind.LANGUAGE
+    if is_language and kind != WRITES_TEXTS:
+        raise ValueError(
+            f"model.kind={kind!r} predicts labels; {name} is a language task, which has none. Set "
+            f"model.kind: {WRITES_TEXTS}, or name a label: data.task and data.label."
+        )
+    if kind == WRITES_TEXTS and not is_language:
+        raise ValueError(
+            f"model.kind={kind!r} learns texts, not labels; {name} is a {task.kind.value} task. "
+            "Set data.task: language (own texts, data.kind: text), or model.kind: text_transformer."
+        )
 
 
 def check_groups(privacy: PrivacySettings, dataset: Dataset) -> None:

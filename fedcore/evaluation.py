@@ -16,16 +16,35 @@ HIGHER_IS_BETTER = {
     "r2": True,
     "loss": False,
     "mean_absolute_error": False,
+    "perplexity": False,
+}
+
+_OF_CLASSES = ("loss", "accuracy", "auc", "balanced_accuracy")
+_MEASURED = {
+    TaskKind.ORDINAL: (*_OF_CLASSES, "mean_absolute_error"),
+    TaskKind.REGRESSION: ("loss", "mean_absolute_error", "r2"),
+    TaskKind.LANGUAGE: ("loss", "accuracy", "perplexity"),
 }
 
 
-def measure(task: Task, logits: np.ndarray, targets: np.ndarray) -> dict[str, float]:
-    """Loss, accuracy, AUC and balanced accuracy (regression: loss, absolute error, R squared).
+def metrics_of(kind: TaskKind) -> tuple[str, ...]:
+    """What :func:`measure` tells of this kind of task.
 
-    A metric that the targets cannot define (AUC with one class present, R squared of one sample)
-    is left out. Multi-class AUC is the mean over the classes present of one-against-rest;
-    multi-label accuracy and AUC are means over labels: the definitions of MedMNIST (Yang et al.,
-    MedMNIST v2, Scientific Data 2023, section "Evaluation").
+    >>> metrics_of(TaskKind.LANGUAGE)
+    ('loss', 'accuracy', 'perplexity')
+    """
+    return _MEASURED.get(kind, _OF_CLASSES)
+
+
+def measure(task: Task, logits: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+    """Loss, accuracy, AUC and balanced accuracy (regression: loss, absolute error, R squared;
+    language: loss, perplexity, and accuracy of the next token, of all scored tokens together).
+
+    A metric that the targets cannot define is left out: AUC with one class present, R squared of
+    one sample, everything of a language task without a scored token. Multi-class AUC is the mean
+    over the classes present of one-against-rest; multi-label accuracy and AUC are means over
+    labels: the definitions of MedMNIST (Yang et al., MedMNIST v2, Scientific Data 2023, section
+    "Evaluation").
 
     Args:
       logits: (n, outputs).
@@ -43,6 +62,8 @@ def measure(task: Task, logits: np.ndarray, targets: np.ndarray) -> dict[str, fl
     import torch
 
     scores = task.scores(logits)
+    if task.kind is TaskKind.LANGUAGE:
+        return _measure_language(scores)
     loss = float(
         task.loss(torch.from_numpy(np.asarray(logits, np.float64)), _torch_targets(task, targets))
     )
@@ -66,6 +87,30 @@ def measure(task: Task, logits: np.ndarray, targets: np.ndarray) -> dict[str, fl
     return found
 
 
+def perplexity(loss: float) -> float:
+    """The exponential of a mean loss per token in nats; of a hopeless one the largest that is kept.
+
+    Jelinek et al., Perplexity: a measure of the difficulty of speech recognition tasks, Journal of
+    the Acoustical Society of America 62, 1977.
+
+    >>> perplexity(0.0)
+    1.0
+    """
+    return float(np.exp(min(loss, _LARGEST_LOSS)))
+
+
+# Records are JSON, which has no infinity; exp(709.8) would be one.
+_LARGEST_LOSS = 700.0
+
+
+def _measure_language(scores: np.ndarray) -> dict[str, float]:
+    likelihood, tokens, right = scores.sum(axis=0)
+    if not tokens:
+        return {}
+    loss = float(-likelihood / tokens)
+    return {"loss": loss, "accuracy": float(right / tokens), "perplexity": perplexity(loss)}
+
+
 def summarise(clients: Mapping[str, Mapping[str, Any]], metric: str) -> tuple[str, float] | None:
     """(client, value) of the worst client by ``metric``, first by name among equals.
 
@@ -84,7 +129,7 @@ def pooled(clients: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     """Example-weighted mean of each metric over the clients that have it.
 
     What a federation without central data can report; for AUC it is a mean of AUCs, not the AUC of
-    the pooled scores.
+    the pooled scores, and for language each text of a client counts alike, however long.
     """
     names = sorted({name for m in clients.values() for name in m if name != "num_examples"})
     result = {}

@@ -17,6 +17,7 @@ from fedcore.data.plugin import DataPlugin
 from fedcore.data.scipy_docs import ScipyDocs
 from fedcore.data.text import Text
 from fedcore.form import Choice
+from fedcore.models.causal_settings import CausalTransformerSettings
 from fedcore.models.transformer_settings import TextTransformerSettings, TransformerSettings
 
 if TYPE_CHECKING:
@@ -40,7 +41,18 @@ class AdaptedImage(TransformerSettings, title="Transformer"):
     mode: Mode = "adapters"
 
 
-AdaptedModel = Annotated[AdaptedText | AdaptedImage, Field(discriminator="kind"), Choice()]
+class AdaptedLanguage(CausalTransformerSettings, title="Causal transformer"):
+    """A pretrained causal language model with adapters, for texts that it learns to write."""
+
+    mode: Annotated[
+        Literal["adapters"],
+        Field(description="Adapters are trained and travel; the rest is frozen."),
+    ] = "adapters"
+
+
+AdaptedModel = Annotated[
+    AdaptedText | AdaptedImage | AdaptedLanguage, Field(discriminator="kind"), Choice()
+]
 
 TextsOrImages = Annotated[
     ScipyDocs

@@ -12,6 +12,7 @@ from fedcore.config import RunConfig, make_config
 from fedcore.config_and_data import check_settings
 from fedcore.decisions import Decision, Verdict
 from fedcore.digests import digest_json
+from fedcore.fork_adapters import untaken
 from fedcore.numerics import code_digest, numerics
 from fedcore.origin import Origin
 from fedcore.plan import RunPlan
@@ -181,6 +182,8 @@ def _plan(
         else before.initial
     )
     state = _state(store, config, start.params, start.state)
+    if (why := untaken(store, before, config, start.params)) is not None:
+        raise ForkRefused(why)
     origin = Origin(
         run=parent,
         round=len(shared),

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fedcore.adapters.choice import rank_of
+from fedcore.adapters.fitted import require_fitted
 from fedcore.assignment import Assignment, assignment
 from fedcore.config import RunConfig, make_config
 from fedcore.config_and_data import check_groups, check_settings
@@ -316,6 +317,7 @@ def assemble(
     input_shape = preprocess.output_shape(shape)
     model = build_model(config.model, task, input_shape, config.seed)
     params = trainable_state(model)
+    require_fitted(config, model, params)
     if training.head_rounds and not any(part_of(name) == "head" for name in params):
         raise ValueError(
             f"training.head_rounds={training.head_rounds} trains the head alone, and a model of "

@@ -11,7 +11,7 @@ from typing import Any
 
 from fedcore.models.build import build_model
 from fedcore.models.frozen import on_frozen_backbone
-from fedcore.models.state import count_parameters, estimate_memory
+from fedcore.models.state import count_parameters, estimate_memory, example_input
 from fedcore.plan import RunPlan
 from fedcore.report.words import duration, size
 from fedcore.timing import Timing
@@ -249,7 +249,7 @@ def _feature_width(plan: RunPlan) -> int | None:
     import torch
 
     with torch.no_grad():
-        one = cut.backbone(torch.zeros(1, *plan.input_shape))[0]
+        one = cut.backbone(example_input(model, plan.input_shape))[0]
     is_text = one.dim() > len(plan.input_shape)  # at the most as long as it may be
     return plan.input_shape[0] * one.shape[-1] if is_text else one.numel()
 

@@ -16,7 +16,10 @@ class TaskKind(StrEnum):
     """Kinds of targets.
 
     BINARY: (n,) int64 of 0 and 1. MULTICLASS and ORDINAL: (n,) int64 below the number of labels.
-    MULTILABEL: (n, labels) int64 of 0 and 1. REGRESSION: (n,) float32.
+    MULTILABEL: (n, labels) int64 of 0 and 1. REGRESSION: (n,) float32. LANGUAGE: (n,) int64 zeros,
+    as there is nothing to predict but the texts themselves; in place of logits a model gives three
+    numbers of each text: the log-likelihood of its scored tokens (nats, summed), how many these
+    are, and of how many the most probable token was the right one.
     """
 
     BINARY = "binary"
@@ -24,6 +27,12 @@ class TaskKind(StrEnum):
     MULTILABEL = "multilabel"
     ORDINAL = "ordinal"
     REGRESSION = "regression"
+    LANGUAGE = "language"
+
+
+# The only label of a language task, and how wide what its models give is.
+TEXTS = ("texts",)
+_LANGUAGE_OUTPUTS = 3
 
 
 @dataclass(frozen=True)
@@ -33,14 +42,14 @@ class Task:
     Attributes:
       kind: kind of target.
       labels: names of the labels by index; for binary (negative, positive); for regression the
-        name of the one quantity.
+        name of the one quantity; for language ``TEXTS``.
     """
 
     kind: TaskKind
     labels: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        need = {TaskKind.BINARY: 2, TaskKind.REGRESSION: 1}.get(self.kind)
+        need = {TaskKind.BINARY: 2, TaskKind.REGRESSION: 1, TaskKind.LANGUAGE: 1}.get(self.kind)
         if need is not None and len(self.labels) != need:
             raise ValueError(
                 f"labels={self.labels!r}: a {self.kind.value} task needs exactly {need}."
@@ -50,8 +59,15 @@ class Task:
 
     @property
     def num_outputs(self) -> int:
-        """Width of a model's last layer: 1 logit for binary, one per label otherwise."""
+        """Width of what a model gives: 1 logit for binary, one per label otherwise; language: 3."""
+        if self.kind is TaskKind.LANGUAGE:
+            return _LANGUAGE_OUTPUTS
         return 1 if self.kind in (TaskKind.BINARY, TaskKind.REGRESSION) else len(self.labels)
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether targets are labels that can be counted and weighted."""
+        return self.kind not in (TaskKind.REGRESSION, TaskKind.LANGUAGE)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON value that ``from_json`` takes back."""
@@ -83,6 +99,8 @@ class Task:
     ) -> torch.Tensor:
         """Mean loss of a batch: cross-entropy (binary: with logits) or half squared error.
 
+        Language: of a scored token, over all of the batch; 0 where there is none.
+
         Args:
           logits: (n, num_outputs).
           targets: as in ``TaskKind``.
@@ -94,6 +112,9 @@ class Task:
 
         if self.kind is TaskKind.REGRESSION:
             return 0.5 * functional.mse_loss(logits[:, 0], targets)
+        if self.kind is TaskKind.LANGUAGE:
+            likelihood, tokens, _ = logits.sum(0)
+            return -likelihood / tokens.clamp(min=1)
         if self.kind is TaskKind.BINARY:
             each = functional.binary_cross_entropy_with_logits(
                 logits[:, 0], targets.to(logits.dtype), reduction="none"
@@ -119,6 +140,9 @@ class Task:
 
         if self.kind is TaskKind.REGRESSION:
             return logits - targets[:, None]
+        if self.kind is TaskKind.LANGUAGE:
+            by_likelihood = -1 / logits[:, 1:2].clamp(min=1)
+            return functional.pad(by_likelihood, (0, _LANGUAGE_OUTPUTS - 1))
         if self.kind is TaskKind.BINARY:
             return logits.sigmoid() - targets[:, None].to(logits.dtype)
         if self.kind is TaskKind.MULTILABEL:
@@ -126,9 +150,10 @@ class Task:
         return logits.softmax(1) - functional.one_hot(targets, self.num_outputs)
 
     def scores(self, logits: np.ndarray) -> np.ndarray:
-        """(n, num_outputs) probabilities (regression: the predicted quantity) in float64."""
+        """(n, num_outputs) float64 probabilities (regression: the predicted quantity; language:
+        what the model gives)."""
         logits = np.asarray(logits, dtype=np.float64)
-        if self.kind is TaskKind.REGRESSION:
+        if self.kind in (TaskKind.REGRESSION, TaskKind.LANGUAGE):
             return logits
         if self.kind in (TaskKind.BINARY, TaskKind.MULTILABEL):
             return 0.5 * (1.0 + np.tanh(0.5 * logits))
@@ -139,6 +164,8 @@ class Task:
         """Predicted targets as in ``TaskKind``: at threshold 0.5, or by the largest score."""
         if self.kind is TaskKind.REGRESSION:
             return scores[:, 0]
+        if self.kind is TaskKind.LANGUAGE:
+            return np.zeros(len(scores), dtype=np.int64)
         if self.kind is TaskKind.BINARY:
             return (scores[:, 0] >= 0.5).astype(np.int64)
         if self.kind is TaskKind.MULTILABEL:

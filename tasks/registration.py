@@ -14,7 +14,7 @@ from fedcore.attacks.found import found_by
 from fedcore.audit.report import AuditReport
 from fedcore.chain import RoundRecord
 from fedcore.models.build import build_model
-from fedcore.models.state import as_array, trainable_parameters
+from fedcore.models.state import as_array, frozen_state
 from fedcore.privacy.spending import spending
 from fedcore.refs import Ref
 from fedcore.report.curves import plot_curves
@@ -84,7 +84,6 @@ def finished_run(run_id: str, result: dict[str, Any]) -> FinishedRun:
     store, config = chain.store, plan.config
     chosen = RoundRecord.from_json(result["chosen"])
     model = build_model(config.model.served(), plan.task, plan.input_shape, config.seed)
-    trained = trainable_parameters(model)
     audit = AuditReport.from_json(chain.annotation("audit"))
     partition = chain.annotation("partition")
     kept = store.get_arrays(Ref(**result["scores"])) if result["scores"] else None
@@ -97,11 +96,7 @@ def finished_run(run_id: str, result: dict[str, Any]) -> FinishedRun:
         round=chosen.round,
         params=store.get_arrays(chosen.model),
         evaluation=result["evaluation"],
-        frozen={
-            name: as_array(tensor)
-            for name, tensor in model.state_dict().items()
-            if name not in trained
-        },
+        frozen={name: as_array(tensor) for name, tensor in frozen_state(model).items()},
         audit=AuditFiles(audit.to_json(), audit.to_html(), audit.to_markdown()),
         manifest=store.get(Ref(**partition["manifest"])),
         partition_picture=store.get(Ref(**partition["picture"])),

@@ -68,6 +68,53 @@ def tiny_bert(tmp_path_factory) -> Path:
     return folder
 
 
+def _language_model(folder, config, begin=None):
+    """A checkpoint folder of a causal language model with random weights: a token for each byte,
+    <s> (256), and <end> (257)."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+    from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({one: at for at, one in enumerate(letters)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(["<s>", "<end>"])
+    if begin is not None:
+        named = {"single": f"{begin} $A", "special_tokens": [(begin, 256)]}
+        tokenizer.post_processor = processors.TemplateProcessing(**named)
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="<end>", model_max_length=64
+    ).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_gpt2(tmp_path_factory) -> Path:
+    """A language model whose layers are Conv1D, and whose embeddings are its output layer."""
+    from transformers import GPT2Config
+
+    sizes = {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 64, "vocab_size": 258}
+    ends = {"bos_token_id": 257, "eos_token_id": 257}
+    config = GPT2Config(**sizes, **ends, initializer_range=0.2)
+    return _language_model(tmp_path_factory.mktemp("gpt2"), config)
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory) -> Path:
+    """A language model with layers that are not square, whose tokenizer begins each text."""
+    from transformers import LlamaConfig
+
+    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "vocab_size": 258}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64}
+    ends = {"bos_token_id": 256, "eos_token_id": 257}
+    config = LlamaConfig(**sizes, **heads, **ends, initializer_range=0.2)
+    return _language_model(tmp_path_factory.mktemp("llama"), config, begin="<s>")
+
+
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory):
     """The real local stack in a folder of its own, started once; its tests are marked `stack`."""

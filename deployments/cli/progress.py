@@ -13,7 +13,7 @@ from fedcore.report.words import duration
 from fedcore.snapshot import RoundLine, Snapshot
 
 # What a line has room for, most telling first.
-SHOWN_METRICS = ("loss", "accuracy", "auc", "balanced_accuracy", "r2")
+SHOWN_METRICS = ("loss", "accuracy", "auc", "balanced_accuracy", "r2", "perplexity")
 SHOWN_ROUNDS = 12
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from deployments.cli.following import FlowRun
 from deployments.stack.stack import Stack
 
-SHOWN = ("accuracy", "balanced_accuracy", "auc", "r2", "loss")
+SHOWN = ("accuracy", "balanced_accuracy", "auc", "r2", "perplexity", "loss")
 
 
 def result_rows(stack: Stack, flow_run: FlowRun) -> Iterator[tuple[str, str]]:

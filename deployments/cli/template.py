@@ -42,6 +42,8 @@ def with_placeholders(overrides: Mapping[str, Any]) -> dict[str, Any]:
         needed.pop("numeric", None)
     if overrides.get("data.task") == "multilabel" and needed.pop("label", None):
         needed["labels"] = [f"{CHANGE_ME}-label"]
+    if overrides.get("data.task") == "language":
+        needed["label"] = ""
     return {**{f"data.{name}": value for name, value in needed.items()}, **overrides}
 
 
@@ -72,7 +74,8 @@ def _lines(settings: BaseModel, depth: int) -> Iterator[str]:
             yield f"{indent}{name}:"
             yield from _lines(value, depth + 1)
         else:
-            plain = settings.model_dump(mode="json", include={name})[name]
+            # A dump leaves some out that were not chosen.
+            plain = settings.model_dump(mode="json", include={name}).get(name, value)
             shown = yaml.safe_dump(plain, default_flow_style=True, width=10_000).strip()
             yield f"{indent}{name}: {shown.removesuffix('...').strip()}"
 

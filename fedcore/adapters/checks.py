@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from fedcore.adapters.choice import AdapterShape, adapter_of, resolved
 from fedcore.adapters.rule import AdapterRule
 from fedcore.adapters.settings import Automatic, GivenRanks, SameRank
+from fedcore.models.weights import is_quantised
 
 if TYPE_CHECKING:
     from fedcore.config import RunConfig
@@ -20,11 +21,17 @@ def uncombinable(config: RunConfig) -> str | None:
     if adapter is None:
         return _without_adapters(config)
     rule = resolved(chosen, config.privacy.kind != "none")
-    found = _ranks(config, adapter)
+    found = _ranks(config, adapter) or _product(config, adapter, rule.kind)
     if found is None and adapter.dora and not rule.build().averages:
         found = (
             f"{_HERE}={rule.kind} works on products, and model.adapter.dora=true scales each "
             "weight after the product was added; take mean, frozen_a or alternating, or dora=false."
+        )
+    if found is None and rule.build().carries_residual and is_quantised(config.model):
+        found = (
+            f"{_HERE}={rule.kind} corrects frozen weights, and those of model.base="
+            f"{getattr(config.model, 'base', '')} take no correction; take mean, frozen_a, "
+            "alternating or svd, or model.base: bfloat16."
         )
     return found or _server(config, rule.kind, rule.build())
 
@@ -35,6 +42,11 @@ def _without_adapters(config: RunConfig) -> str | None:
         return (
             f"{_HERE}={chosen.kind} has nothing to combine: the model of kind={config.model.kind} "
             "has no adapters. Take a model with mode: adapters, or leave aggregation.adapters out."
+        )
+    if _hides_products(config):
+        return (
+            "privacy.norm_of=product is of adapters, and the model of kind="
+            f"{config.model.kind} has none. Take a model with mode: adapters, or norm_of: update."
         )
     if not isinstance(ranks, SameRank):
         return (
@@ -60,6 +72,27 @@ def _ranks(config: RunConfig, adapter: AdapterShape) -> str | None:
             "clip_norm. Take kind: same."
         )
     return None
+
+
+def _product(config: RunConfig, adapter: AdapterShape, kind: str) -> str | None:
+    """Why the product of a client's adapters has no bound by the norm of what it moved."""
+    if not _hides_products(config):
+        return None
+    if kind != "frozen_a":
+        return (
+            f"privacy.norm_of=product with {_HERE}={kind}: only while A is frozen is a client's "
+            "product linear in what it moves. Take frozen_a (or automatic), or norm_of: update."
+        )
+    if adapter.dora:
+        return (
+            "privacy.norm_of=product with model.adapter.dora=true: each weight is scaled after the "
+            "product was added, which is then not the change. Set dora: false, or norm_of: update."
+        )
+    return None
+
+
+def _hides_products(config: RunConfig) -> bool:
+    return getattr(config.privacy, "norm_of", "update") == "product"
 
 
 def _server(config: RunConfig, kind: str, rule: AdapterRule) -> str | None:

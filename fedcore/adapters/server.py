@@ -10,6 +10,7 @@ import numpy as np
 
 from fedcore.adapters.choice import adapter_of, rule_of
 from fedcore.adapters.combine import Combined, combine
+from fedcore.adapters.coordinates import ProductCoordinates, product_coordinates
 from fedcore.adapters.layers import layers_of
 from fedcore.adapters.ranks import pad, trim
 from fedcore.adapters.rule import AdapterRule
@@ -31,6 +32,7 @@ class AdapterRound:
       rank: of the adapters, the highest that any client or layer may have.
       round: from 1.
       seed: of the run; new factors are drawn from its stream of this round.
+      hides_products: whether clients are hidden by the norm of their products.
     """
 
     rule: AdapterRule
@@ -38,6 +40,7 @@ class AdapterRound:
     rank: int
     round: int
     seed: int
+    hides_products: bool = False
 
     def base(self, anchor: Arrays) -> dict[str, np.ndarray]:
         """The global model as the rule changes it: with residuals where it carries them, and at the
@@ -68,6 +71,16 @@ class AdapterRound:
             draw=lambda layer: fresh(shapes[layer], self.seed, self.round, layer),
         )
 
+    def coordinates(self, anchor: Arrays, trained: Collection[str]) -> ProductCoordinates:
+        """In which clients are hidden: those of their products, or of what they send.
+
+        Raises:
+          ValueError: see :func:`fedcore.adapters.coordinates.product_coordinates`.
+        """
+        if not self.hides_products:
+            return ProductCoordinates({})
+        return product_coordinates(anchor, self.scaling, trained)
+
     def left(self, params: Arrays) -> dict[str, np.ndarray]:
         """What travels of the new model: without the directions that the rule did not choose."""
         return trim(params, self.scaling) if self.rule.adapts else dict(params)
@@ -78,7 +91,8 @@ def adapter_round(config: RunConfig, round: int) -> AdapterRound | None:
     adapter, rule = adapter_of(config.model), rule_of(config)
     if adapter is None or rule is None:
         return None
-    return AdapterRound(rule, adapter.scaling, adapter.rank, round, config.seed)
+    hides_products = getattr(config.privacy, "norm_of", "update") == "product"
+    return AdapterRound(rule, adapter.scaling, adapter.rank, round, config.seed, hides_products)
 
 
 def fresh(shape: tuple[int, ...], seed: int, round: int, layer: str) -> np.ndarray:

@@ -74,7 +74,7 @@ class Residual(Settings):
 
 
 class Svd(Settings, title="SVD"):
-    """The mean product cut back to the adapter's rank by singular values (FlexLoRA)."""
+    """The mean product cut back to the adapter's rank by singular values (FlexLoRA, HLoRA)."""
 
     kind: Literal["svd"] = "svd"
     budget: float | None = Field(

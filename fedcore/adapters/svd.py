@@ -1,9 +1,17 @@
 """The mean product, cut back to the rank of the adapter by its singular values.
 
 Bai, Chen, Qian, Yao and Li, Federated Fine-tuning of Large Language Models under Heterogeneous
-Tasks and Client Resources (FlexLoRA), NeurIPS 2024. https://arxiv.org/abs/2402.11505. No factors of
-that rank are closer to the mean product (Eckart and Young 1936). Directions come in the order of
-their singular values, so that a client of a lower rank takes the best ones it can hold.
+Tasks and Client Resources (FlexLoRA), NeurIPS 2024. https://arxiv.org/abs/2402.11505; Liu, Zhang,
+Yao and Liu, HLoRA: Efficient Federated Learning System for LLM Heterogeneous Fine-Tuning, 2025.
+https://arxiv.org/abs/2503.00813. Both form ``W' = sum_k (n_k / n) B_k A_k = U S V^T`` and send to a
+client of rank r_k what its first r_k directions hold, ``U[:, :r_k] S[:r_k] V[:, :r_k]^T``. Which
+factor gets S, and how ranks are found, does not change the product that a client starts from. Here
+both factors get the root of S, so that neither has the larger gradient, and ranks are from
+``aggregation.client_ranks``.
+
+No factors of that rank are closer to the mean product (Eckart and Young 1936). Directions come in
+the order of their singular values, so that a client of a lower rank takes the best ones it can
+hold.
 """
 
 from __future__ import annotations

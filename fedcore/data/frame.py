@@ -12,7 +12,7 @@ import numpy as np
 from fedcore.data.encoding import category_texts, numbers
 from fedcore.data.huggingface import read_saved
 from fedcore.data.own import class_targets
-from fedcore.task import Task, TaskKind
+from fedcore.task import TEXTS, Task, TaskKind
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,6 +57,8 @@ def targets_of(
     Raises:
       ValueError: a value is missing, unknown or no number.
     """
+    if kind is TaskKind.LANGUAGE:
+        return np.zeros(len(frame), dtype=np.int64), Task(kind, TEXTS)
     if kind is TaskKind.MULTILABEL:
         columns = [_numbers(frame, name) for name in labels]
         targets = np.stack(columns, axis=1)
@@ -74,8 +76,15 @@ def check_label(task: str, label: str, labels: Sequence[str]) -> None:
     """Refuses a choice of label columns that does not go with the task.
 
     Raises:
-      ValueError: a multilabel task that names one column, or another that names none.
+      ValueError: a multilabel or language task that names one column, or another that names none.
     """
+    if task == "language":
+        if label or labels:
+            raise ValueError(
+                f"label={label!r} and labels={list(labels)} with task='language': the texts "
+                'themselves are learned. Leave both empty (label: "").'
+            )
+        return
     if (task == "multilabel") == bool(label):
         raise ValueError(
             f"label={label!r} with task={task!r}: a multilabel task names its 0/1 columns under "

@@ -1,4 +1,4 @@
-"""A user's own texts: one column of a file, another one their label."""
+"""A user's own texts: one column of a file, another one their label, or their prompt."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from fedcore.data.own import (
     own_provenance,
 )
 from fedcore.data.owners import owner_ids
+from fedcore.data.prompted import check_separator, join
 from fedcore.data.same_text import same_texts
 from fedcore.data.splits import TestFraction, ValFraction, hold_out
 from fedcore.data.text_bytes import MostBytes, pack, unpack
@@ -38,12 +39,24 @@ class Text(Settings, title="Own texts"):
     kind: Literal["text"] = "text"
     name: Name = "texts"
     path: DataPath
-    task: Literal["binary", "multiclass", "multilabel", "ordinal", "regression"] = Field(
-        default="multiclass", description="What is predicted."
+    task: Literal["binary", "multiclass", "multilabel", "ordinal", "regression", "language"] = (
+        Field(
+            default="multiclass",
+            description="What is predicted; language: the texts themselves, token by token.",
+        )
     )
-    text: str = Field(default="text", min_length=1, description="Column of the text.")
+    text: str = Field(
+        default="text",
+        min_length=1,
+        description="Column of the text; where there is a prompt, of the response.",
+    )
+    prompt: str | None = Field(
+        default=None,
+        description="Language: column of what comes before each text. It is read, not learned.",
+    )
     label: str = Field(
-        default="label", description="Column of the label or quantity; empty for multilabel."
+        default="label",
+        description="Column of the label or quantity; empty for multilabel and language.",
     )
     labels: Labels = Field(
         default=(),
@@ -76,7 +89,12 @@ class Text(Settings, title="Own texts"):
     @model_validator(mode="after")
     def _columns_make_sense(self) -> Text:
         check_label(self.task, self.label, self.labels)
-        named = [self.text, *self._beside()]
+        if self.prompt is not None and self.task != "language":
+            raise ValueError(
+                f"prompt={self.prompt!r} with task={self.task!r}: prompts are of a language task. "
+                "Set task: language and label empty, or leave prompt out."
+            )
+        named = [*self._texts(), *self._beside()]
         twice = sorted({name for name in named if named.count(name) > 1})
         if twice:
             raise ValueError(f"columns {twice} have two roles; a column has one.")
@@ -94,12 +112,12 @@ class Text(Settings, title="Own texts"):
         """
         path = user_path(self.path, folder)
         beside = [*self._beside(), *([] if self.group is None else [self.group])]
-        columns = {self.text: (), **dict.fromkeys(beside, self.missing_values)}
+        columns = {**dict.fromkeys(self._texts(), ()), **dict.fromkeys(beside, self.missing_values)}
         frame, of_file = read_frame(path, columns)
         targets, task = targets_of(frame, TaskKind(self.task), self.label, self.labels)
         owners = None if self.owner is None else owner_ids(names_in(frame, self.owner))
         groups = None if self.group is None else group_names(names_in(frame, self.group))
-        inputs = pack(_texts(frame, self.text), self.most_bytes)
+        inputs = pack(self._written(frame), self.most_bytes)
         everything = Split(inputs, targets, owners, groups)
         names, where = split_names(frame, self.split, of_file)
         splits = by_split(everything, names, where=where)
@@ -115,17 +133,34 @@ class Text(Settings, title="Own texts"):
                 test_fraction=self.test_fraction,
                 together=None if train is None else same_texts(unpack(train.inputs)),
             ),
-            features={"kind": "text", "most_bytes": self.most_bytes},
+            features={"kind": "text", "most_bytes": self.most_bytes}
+            | ({} if self.prompt is None else {"prompted": True}),
             provenance=own_provenance([file_entry(path)], self.licence, self.declared),
         )
+
+    def _texts(self) -> list[str]:
+        """Columns of what a model reads."""
+        return [self.text] if self.prompt is None else [self.prompt, self.text]
+
+    def _written(self, frame: pd.DataFrame) -> list[str]:
+        """What a model reads of each row."""
+        texts = texts_of(frame, self.text)
+        if self.prompt is not None:
+            return join(texts_of(frame, self.prompt), texts, self.most_bytes)
+        if self.task == "language":
+            check_separator("text", texts)
+        return texts
 
     def _beside(self) -> list[str]:
         """Columns that are not the text."""
         targets = list(self.labels) if self.task == "multilabel" else [self.label]
-        return [*targets, *(name for name in (self.owner, self.split) if name is not None)]
+        return [
+            *filter(None, targets),
+            *(name for name in (self.owner, self.split) if name is not None),
+        ]
 
 
-def _texts(frame: pd.DataFrame, name: str) -> list[str]:
+def texts_of(frame: pd.DataFrame, name: str) -> list[str]:
     """The texts of a column; empty where nothing is there."""
     texts = [
         "" if missing else text

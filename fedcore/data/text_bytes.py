@@ -37,10 +37,10 @@ def pack(texts: Sequence[str], most_bytes: int | None = None) -> np.ndarray:
     """
     if most_bytes is not None and most_bytes < 1:
         raise ValueError(f"most_bytes={most_bytes}: a row needs at least 1 byte.")
-    encoded = [_encoded(text, number) for number, text in enumerate(texts)]
-    width = most_bytes or max(map(len, encoded), default=1) or 1
-    packed = np.zeros((len(encoded), width), dtype=np.uint8)
-    for row, content in zip(packed, encoded, strict=True):
+    contents = [encoded(text, number) for number, text in enumerate(texts)]
+    width = most_bytes or max(map(len, contents), default=1) or 1
+    packed = np.zeros((len(contents), width), dtype=np.uint8)
+    for row, content in zip(packed, contents, strict=True):
         if len(content) > width:
             content = content[:width].decode("utf-8", errors="ignore").encode()
         row[: len(content)] = np.frombuffer(content, dtype=np.uint8)
@@ -81,7 +81,12 @@ def read_text(row: np.ndarray) -> str | None:
         return None
 
 
-def _encoded(text: str, number: int) -> bytes:
+def encoded(text: str, number: int) -> bytes:
+    """The text in UTF-8 (NFC).
+
+    Raises:
+      ValueError: as :func:`pack`, about the text of this number.
+    """
     if "\0" in text:
         raise ValueError(
             f"text {number} holds a NUL character, which stands for the end of a text here. Remove "

@@ -10,47 +10,20 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from fedcore.adapters.layers import Layer
 from fedcore.adapters.scaling import Scaling
 from fedcore.models.adapter_settings import AdapterSettings
 from fedcore.models.cutting import find_blocks
+from fedcore.models.frozen_linear import FrozenLinear, is_linear, takes_correction
 from fedcore.tensors import Arrays
 
 # What attention calls its queries and values, in the order in which they are looked for.
 KNOWN_TARGETS = (
     *(("query", "value"), ("q_proj", "v_proj"), ("q_lin", "v_lin"), ("q", "v")),
-    *(("qkv",), ("query_key_value",), ("Wqkv",), ("in_proj",)),
+    *(("qkv",), ("query_key_value",), ("Wqkv",), ("c_attn",), ("in_proj",)),
 )
 ADAPTER = "default"
-
-
-class FrozenLinear(nn.Linear):
-    """A frozen linear layer whose weight the server may have corrected by a ``residual``.
-
-    Attributes:
-      residual: (out, in) float32 that is added to the weight, or None.
-    """
-
-    residual: torch.Tensor | None
-
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """(..., in) to (..., out), in the arithmetic of the inputs."""
-        if self.residual is None:
-            return super().forward(inputs)
-        # Added in float32: a bfloat16 weight would swallow most of it.
-        weight = self.weight.float() + self.residual
-        bias = None if self.bias is None else self.bias.float()
-        return functional.linear(inputs.float(), weight, bias).to(inputs.dtype)
-
-    @staticmethod
-    def of(layer: nn.Linear) -> FrozenLinear:
-        """The same layer, sharing its weight and bias."""
-        frozen = FrozenLinear(layer.in_features, layer.out_features, device="meta")
-        frozen.weight, frozen.bias = layer.weight, layer.bias
-        frozen.register_buffer("residual", None)
-        return frozen
 
 
 def add_adapters(network: nn.Module, settings: AdapterSettings) -> int:
@@ -77,6 +50,10 @@ def add_adapters(network: nn.Module, settings: AdapterSettings) -> int:
         for name in _targets(block, settings.targets)
     ]
     network.requires_grad_(False)
+    for target in targets:
+        # Before PEFT sees them: it takes them for what they are, never for a Conv1D.
+        if takes_correction(layer := network.get_submodule(target)):
+            network.set_submodule(target, FrozenLinear.of(layer))
     alpha: Any = settings.alpha  # declared a whole number, used as any
     config = LoraConfig(
         r=settings.rank,
@@ -91,9 +68,6 @@ def add_adapters(network: nn.Module, settings: AdapterSettings) -> int:
     for parameter in network.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
-    for _, layer in adapted(network):
-        if type(layer.base_layer) is nn.Linear:  # a quantised weight takes no correction
-            layer.base_layer = FrozenLinear.of(layer.base_layer)
     return first
 
 
@@ -159,7 +133,7 @@ def _set_rank(module: Any, rank: int, scaling: Scaling) -> None:
 
 def _targets(block: nn.Module, wanted: Sequence[str]) -> list[str]:
     """Paths of the linear layers in a block that get an adapter."""
-    linear = [name for name, module in block.named_modules() if _is_linear(module)]
+    linear = [name for name, module in block.named_modules() if is_linear(module)]
     if wanted:
         found = [name for name in linear if _ends(name, wanted)]
         missing = [end for end in wanted if not any(_ends(name, [end]) for name in linear)]
@@ -178,8 +152,3 @@ def _targets(block: nn.Module, wanted: Sequence[str]) -> list[str]:
 
 def _ends(name: str, ends: Sequence[str]) -> bool:
     return any(name == end or name.endswith(f".{end}") for end in ends)
-
-
-def _is_linear(module: nn.Module) -> bool:
-    # bitsandbytes' layers of 8 and 4 bits are subclasses.
-    return isinstance(module, nn.Linear)

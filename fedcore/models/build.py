@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 
 from fedcore.digests import canonical_json
 from fedcore.models.settings import ModelSettings
+from fedcore.models.state import example_input
 from fedcore.rng import seeded_globals
 from fedcore.task import Task
 from fedcore.training.threads import one_thread
@@ -116,7 +117,7 @@ def check_model(model: nn.Module, task: Task, input_shape: tuple[int, ...]) -> N
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
     was_training = model.training
     with torch.no_grad():
-        logits = model.train()(torch.zeros(2, *input_shape))
+        logits = model.train()(example_input(model, input_shape, 2))
     model.train(was_training)
     changed = [n for n, b in model.named_buffers() if n not in before or not b.equal(before[n])]
     if changed:

@@ -14,12 +14,19 @@ class InLibrary:
       own: path of the part of our head that it has too; empty: all of it.
       place: path where it has that part; None: it has none, the head is ours alone.
       task_type: PEFT's name of what it is for; None: PEFT has none.
+      has_head: whether we have a head; else what it gives is not changed by one of ours.
     """
 
     auto: str
     own: str
     place: str | None
     task_type: str | None = None
+    has_head: bool = True
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether our head has no place in it, and lies beside what is exported."""
+        return self.has_head and self.place is None
 
     def head_name(self, name: str) -> str:
         """Of a tensor ``head.*`` of ours, its name there (without a place: by itself).

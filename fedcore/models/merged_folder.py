@@ -1,4 +1,4 @@
-"""A trained classifier as a checkpoint of ``transformers``: adapters merged into its weights."""
+"""A trained model as a checkpoint of ``transformers``: adapters merged into its weights."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from fedcore import tensors
-from fedcore.models.adapters import FrozenLinear, adapted
+from fedcore.models.adapters import adapted
+from fedcore.models.frozen_linear import FrozenLinear, plain_linear
 from fedcore.models.peft_folder import HEAD
 from fedcore.models.quiet import quiet_transformers
 from fedcore.models.state import as_array
@@ -20,7 +21,8 @@ from fedcore.task import Task, TaskKind
 def write_merged(folder: Path, model: Any, task: Task) -> None:
     """Writes ``config.json`` and ``model.safetensors`` in float32, with the labels' names.
 
-    The head is where the library's model has one, else in ``head.safetensors``.
+    The head is where the library's model has one, else in ``head.safetensors``; a language model
+    has none of ours.
 
     Args:
       folder: is made.
@@ -30,10 +32,10 @@ def write_merged(folder: Path, model: Any, task: Task) -> None:
     network = merged(model.backbone.network)
     head = model.head.get_submodule(library.own)
     folder.mkdir(parents=True)
-    if library.place is None:
+    if library.is_bare:
         named = {name: as_array(tensor) for name, tensor in head.named_parameters()}
         (folder / HEAD).write_bytes(tensors.encode(named))
-    else:
+    if library.place is not None:
         network.set_submodule(library.place, head)
         labels = task.labels if task.num_outputs == len(task.labels) else task.labels[-1:]
         network.config.id2label = dict(enumerate(labels))
@@ -56,7 +58,7 @@ def merged(network: nn.Module) -> Any:
             base.residual = None
         with torch.no_grad():
             module.merge()
-        plain = nn.Linear(base.in_features, base.out_features, device="meta")
-        plain.weight, plain.bias = base.weight, base.bias
+        is_ours = isinstance(base, FrozenLinear)
+        plain = base.as_it_was() if is_ours else plain_linear(base.weight, base.bias)
         network.set_submodule(layer.name, plain)
     return network

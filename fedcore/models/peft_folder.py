@@ -26,10 +26,10 @@ _ROOT = "base_model.model."
 
 
 def write_adapter(folder: Path, model: Any, base: str, revision: str) -> dict[str, int]:
-    """Writes the adapters of a classifier and its head; the rank of each adapted layer.
+    """Writes the adapters of a model and its head; the rank of each adapted layer.
 
     The head is among PEFT's ``modules_to_save`` where the library's model has one, else it is the
-    file ``head.safetensors``.
+    file ``head.safetensors``; a language model has none of ours.
 
     Args:
       folder: is made.
@@ -39,22 +39,24 @@ def write_adapter(folder: Path, model: Any, base: str, revision: str) -> dict[st
     library, settings = model.backbone.library, model.adapter
     found: dict[str, np.ndarray] = {}
     ranks: dict[str, int] = {}
+    is_turned = False
     with one_blas_thread():
         for layer, module in adapted(model.backbone.network):
             a, b = _factors(module, settings.scaling)
             ranks[layer.name] = len(a)
+            is_turned |= getattr(module.base_layer, "was_conv1d", False)
             found |= {_named(layer.a): a, _named(layer.b): b}
             if ADAPTER in module.lora_magnitude_vector:
                 length = as_array(module.lora_magnitude_vector[ADAPTER].weight)
                 found[f"{_ROOT}{layer.name}.lora_magnitude_vector"] = length
     head = {library.head_name(f"head.{n}"): as_array(t) for n, t in model.head.named_parameters()}
     folder.mkdir(parents=True)
-    if library.place is None:
+    if library.is_bare:
         (folder / HEAD).write_bytes(tensors.encode(head))
     else:
         found |= {_ROOT + name: value for name, value in head.items()}
     (folder / TENSORS).write_bytes(tensors.encode(found))
-    config = _config(settings, ranks, library, base, revision)
+    config = _config(settings, ranks, library, base, revision) | {"fan_in_fan_out": is_turned}
     (folder / CONFIG).write_text(json.dumps(config, indent=1, sort_keys=True))
     return ranks
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from fedcore.models.causal_tokens import CausalPreprocess
 from fedcore.models.reader import Reader
 from fedcore.models.tokens import TextPreprocess
 
@@ -191,12 +192,13 @@ class TablePreprocess:
         return {"kind": "table", "mean": list(self.mean), "std": list(self.std)}
 
 
-Preprocess = ImagePreprocess | TablePreprocess | TextPreprocess
+Preprocess = ImagePreprocess | TablePreprocess | TextPreprocess | CausalPreprocess
 
-_KINDS: Mapping[str, type[ImagePreprocess] | type[TablePreprocess] | type[TextPreprocess]] = {
+_KINDS: Mapping[str, Any] = {
     "image": ImagePreprocess,
     "table": TablePreprocess,
     "text": TextPreprocess,
+    "causal": CausalPreprocess,
 }
 
 
@@ -205,7 +207,8 @@ def preprocess_from_json(value: Mapping[str, Any]) -> Preprocess:
     fields: dict[str, Any] = {
         name: tuple(item) if isinstance(item, list) else item for name, item in value.items()
     }
-    return _KINDS[value["kind"]](**fields)
+    made: Preprocess = _KINDS[value["kind"]](**fields)
+    return made
 
 
 def preprocess_for(settings: ModelSettings, features: Mapping[str, Any]) -> Preprocess:
@@ -222,7 +225,7 @@ def default_preprocess(features: Mapping[str, Any]) -> Preprocess:
     if features["kind"] == "text":
         raise ValueError(
             "the data are texts, which this kind of model does not read; set model.kind: "
-            "text_transformer."
+            "text_transformer, or causal_transformer for a language task."
         )
     if features["kind"] == "table":
         return TablePreprocess()

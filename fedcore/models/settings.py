@@ -11,6 +11,9 @@ from pydantic import Field, model_validator
 from fedcore.form import Choice
 from fedcore.models import provided
 from fedcore.models.built import Built, Dropout
+from fedcore.models.causal_settings import (
+    CausalTransformerSettings as CausalTransformerSettings,
+)
 from fedcore.models.preprocess import Preprocess, default_preprocess
 from fedcore.models.transformer_settings import (
     DeitTinyRandomSettings as DeitTinyRandomSettings,
@@ -254,6 +257,7 @@ ModelSettings = Annotated[
     | DeitTinyRandomSettings
     | TransformerSettings
     | TextTransformerSettings
+    | CausalTransformerSettings
     | ModelPlugin,
     Field(discriminator="kind"),
     Choice(),

@@ -48,6 +48,39 @@ def trainable_state(model: nn.Module) -> dict[str, np.ndarray]:
     }
 
 
+def frozen_state(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Tensors of the model's state that are not trained, by name; those of several names (tied
+    embeddings) by the first."""
+    found: dict[str, torch.Tensor] = {}
+    seen = {id(parameter) for parameter in trainable_parameters(model).values()}
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if id(tensor) not in seen:
+            found[name] = tensor.detach()
+        seen.add(id(tensor))
+    return found
+
+
+def load_state(model: nn.Module, state: Mapping[str, np.ndarray]) -> None:
+    """Sets all that the model has to ``state``: what is trained, and :func:`frozen_state`.
+
+    Raises:
+      ValueError: names differ.
+      RuntimeError: shapes differ.
+    """
+    import torch
+
+    tensors = {name: torch.from_numpy(array) for name, array in state.items()}
+    found = model.load_state_dict(tensors, strict=False)
+    own = model.state_dict(keep_vars=True)
+    given = {id(own[name]) for name in state if name in own}
+    missing = sorted(name for name in found.missing_keys if id(own[name]) not in given)
+    if missing or found.unexpected_keys:
+        raise ValueError(
+            f"state does not fit the model: missing {missing[:3]}, unknown "
+            f"{found.unexpected_keys[:3]}; it must name every tensor of the model."
+        )
+
+
 def load_trainable(model: nn.Module, state: Mapping[str, np.ndarray]) -> None:
     """Set the trainable parameters of ``model`` to ``state``; nothing changes when it does not fit.
 
@@ -94,6 +127,13 @@ class ParameterCount:
 
     total: int
     trainable: int
+
+
+def example_input(model: nn.Module, shape: tuple[int, ...], count: int = 1) -> torch.Tensor:
+    """(count, *shape) zeros for a model, where its weights are: quantised ones stay on a GPU."""
+    import torch
+
+    return torch.zeros(count, *shape, device=next(model.parameters()).device)
 
 
 def count_parameters(model: nn.Module) -> ParameterCount:
@@ -149,7 +189,7 @@ def estimate_memory(
     try:
         model.eval()
         with torch.no_grad():
-            model(torch.zeros(1, *input_shape))
+            model(example_input(model, input_shape))
     finally:
         model.train(was_training)
         for hook in hooks:

@@ -6,14 +6,18 @@ They are as telling as the texts: the folder is the client's own and nothing in 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fedcore.data.text_bytes import unpack
+from fedcore.digests import digest_arrays, digest_json
 from fedcore.kept_files import keep, warn_of_damage
+from fedcore.models.reader import Reader
 
 if TYPE_CHECKING:
     import pyarrow as pa  # type: ignore[import-untyped]
@@ -22,9 +26,42 @@ if TYPE_CHECKING:
 BATCH = 1000
 # After the Arrow stream, whose readers stop at its end: SHA-256 of the key and the stream.
 SEAL = 32
+# Of a preprocessing: where its tokenizer lies.
+PLACE = ("name", "revision")
 
 Tokenise = Callable[[Sequence[str]], np.ndarray]
 """Texts to ids (n, width) int32."""
+
+
+def token_reader(
+    how: Mapping[str, Any], tokenise: Tokenise, inputs: np.ndarray, cache: Path | None
+) -> Reader:
+    """What gives the ids of chosen rows; all are tokenised now, once.
+
+    Args:
+      how: of the preprocessing as JSON; where its tokenizer lies decides nothing.
+      tokenise: a function of each text alone, decided by ``how`` and by releases.
+      inputs: (n, most_bytes) uint8, as :func:`fedcore.data.text_bytes.pack` makes it.
+      cache: folder of the client, where the ids are kept; None: in memory alone.
+
+    Raises:
+      ValueError: rows that are no text, or ``tokenise`` refuses.
+    """
+    import torch
+
+    packed = np.asarray(inputs)
+    texts = unpack(packed)
+    if cache is None or not texts:
+        ids = tokenise(texts)
+    else:
+        decides = {
+            "inputs": digest_arrays({"inputs": packed}),
+            "how": {name: value for name, value in how.items() if name not in PLACE},
+            "releases": {name: version(name) for name in ("transformers", "tokenizers")},
+        }
+        ids = kept_ids(tokenise, texts, how["max_tokens"], digest_json(decides), cache)
+    tensor = torch.from_numpy(ids)
+    return lambda rows: tensor[torch.from_numpy(rows)]
 
 
 def kept_ids(

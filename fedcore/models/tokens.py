@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from fedcore.data.text_bytes import unpack
-from fedcore.digests import digest_arrays, digest_json
+from fedcore.digests import digest_json
 from fedcore.models.checkpoint import file_digest, find_checkpoint, find_folder
 from fedcore.models.quiet import quiet_transformers
 from fedcore.models.reader import Reader
-from fedcore.models.token_cache import kept_ids
+from fedcore.models.token_cache import token_reader
 
 if TYPE_CHECKING:
     import torch
@@ -66,33 +65,8 @@ class TextPreprocess:
         return torch.from_numpy(self._tokenise(unpack(np.asarray(inputs))))
 
     def reader(self, inputs: np.ndarray, cache: Path | None) -> Reader:
-        """What gives the ids of chosen rows; all are tokenised now, once.
-
-        Args:
-          cache: folder of the client, where they are kept as
-            :func:`fedcore.models.token_cache.kept_ids` does; None: in memory alone.
-
-        Raises:
-          ValueError: as :meth:`apply`.
-        """
-        import torch
-
-        if cache is None or not len(inputs):
-            ids = self.apply(inputs)
-        else:
-            texts, key = unpack(np.asarray(inputs)), self._key(inputs)
-            ids = torch.from_numpy(kept_ids(self._tokenise, texts, self.max_tokens, key, cache))
-        return lambda rows: ids[torch.from_numpy(rows)]
-
-    def _key(self, inputs: np.ndarray) -> str:
-        """Digest of all that decides the ids; where the tokenizer lies does not."""
-        decides = {
-            "inputs": digest_arrays({"inputs": np.asarray(inputs)}),
-            "tokenizer": self.tokenizer,
-            "max_tokens": self.max_tokens,
-            "releases": {name: version(name) for name in ("transformers", "tokenizers")},
-        }
-        return digest_json(decides)
+        """:meth:`apply` on chosen rows; see :func:`fedcore.models.token_cache.token_reader`."""
+        return token_reader(self.to_json(), self._tokenise, inputs, cache)
 
     def _tokenise(self, texts: Sequence[str]) -> np.ndarray:
         """(n, max_tokens) int32."""

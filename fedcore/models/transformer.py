@@ -48,8 +48,9 @@ class TransformerClassifier(nn.Module):
         """
         super().__init__()
         self.mode = mode
+        weight = next(backbone.parameters())
         self.backbone = backbone
-        self.head = head
+        self.head = head.to(weight.device)  # quantised weights are on a GPU already
         self.adapter = adapter or AdapterSettings()
         self._views: tuple[Below, Above, Above] | None = None
         self._first = 0  # block with something to train
@@ -65,7 +66,7 @@ class TransformerClassifier(nn.Module):
         self._can_be_cut = (
             mode in ("last-block", "adapters")
             and example is not None
-            and can_be_cut(backbone, example)
+            and can_be_cut(backbone, example.to(weight.device))
         )
         self._travel = [n for n in trainable_parameters(backbone)] if mode != "full" else []
 

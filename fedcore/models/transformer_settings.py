@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from fedcore.models.adapter_settings import AdapterSettings
 from fedcore.models.built import Built, Dropout
 from fedcore.models.preprocess import ImagePreprocess, Preprocess
-from fedcore.models.weights import Base
+from fedcore.models.weights import Base, is_quantised
 from fedcore.settings import Settings
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class DeitTinyRandomSettings(Built, title="Small transformer"):
         return TransformerClassifier(backbone, head, self.mode, self.adapter, example)
 
 
-class _Pretrained(Settings):
+class Pretrained(Settings):
     """A checkpoint of the transformers library."""
 
     name: str
@@ -99,8 +99,7 @@ class _Pretrained(Settings):
 
     def served(self) -> Self:
         """The model as it is published: without quantised weights, so that it runs anywhere."""
-        is_quantised = self.base in ("int8", "nf4")
-        return self.model_copy(update={"base": "bfloat16"}) if is_quantised else self
+        return self.model_copy(update={"base": "bfloat16"}) if is_quantised(self) else self
 
     def checkpoint(self) -> Path:
         """The folder with the weights.
@@ -124,7 +123,7 @@ class _Pretrained(Settings):
         return own | {"backbone": self.backbone_digest()}
 
 
-class TransformerSettings(_Pretrained, title="Transformer"):
+class TransformerSettings(Pretrained, title="Transformer"):
     """A pretrained image classifier of the transformers library with a new head."""
 
     kind: Literal["transformer"] = "transformer"
@@ -176,7 +175,7 @@ class TransformerSettings(_Pretrained, title="Transformer"):
         return TransformerClassifier(backbone, head, self.mode, self.adapter)
 
 
-class TextTransformerSettings(_Pretrained, title="Text transformer"):
+class TextTransformerSettings(Pretrained, title="Text transformer"):
     """A pretrained text encoder or sequence classifier of the transformers library."""
 
     kind: Literal["text_transformer"] = "text_transformer"

@@ -127,9 +127,11 @@ def client_round(
     """
     held = [(client, one.delta.digest, one.num_examples) for client, one in sorted(updates)]
     secret, groups = getattr(config.privacy, "secret", None), config.participation.apart
+    # Noise goes on from noise in the same coordinates; the usual ones have always gone unnamed.
+    coordinates = {getattr(config.privacy, "norm_of", "update")} - {"update"}
 
     def needs(number: int) -> str:
-        how = [mechanism.band, mechanism.sum_multiplier, groups, secret, list(parts)]
+        how = [mechanism.band, mechanism.sum_multiplier, groups, secret, list(parts), *coordinates]
         return digest_json([*how, number])
 
     earlier = _earlier(mechanism, state, needs(round))

@@ -133,6 +133,14 @@ class ClientLevel(_Promise, title="Each client"):
     clip_norm: float = Field(
         1.0, gt=0, description="Each client's update is scaled down to this L2 norm."
     )
+    norm_of: Literal["update", "product"] = Field(
+        "update",
+        # What a configuration that does not ask for it was before this choice is what it is.
+        exclude_if=lambda value: value == "update",
+        description="What is scaled down and noised evenly: the numbers that a client sends, or "
+        "the change of the weights that its adapters make, with the head's. product needs adapters "
+        "whose A is frozen.",
+    )
     quantile: float | None = Field(
         None,
         ge=0,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from fedcore.evaluation import perplexity
 from fedcore.report.bootstrap import Statistic
 from fedcore.task import Task, TaskKind
 
@@ -21,13 +22,21 @@ def weighted_metrics(task: Task, scores: np.ndarray, targets: np.ndarray) -> dic
       targets: as in :class:`fedcore.task.TaskKind`.
 
     Returns:
-      ``accuracy`` and ``auc``; for regression ``mean_absolute_error``.
+      ``accuracy`` and ``auc``; for regression ``mean_absolute_error``; for language ``accuracy`` of
+      the next token and ``perplexity``, where whole texts are drawn.
     """
     scores = np.asarray(scores, dtype=np.float64)
     if len(scores) != len(targets):
         raise ValueError(f"{len(scores)} scores for {len(targets)} targets; they must pair up.")
     if task.kind is TaskKind.REGRESSION:
         return {"mean_absolute_error": mean(np.abs(scores[:, 0] - targets))}
+    if task.kind is TaskKind.LANGUAGE:
+        likelihood, tokens, hits = scores.T
+        loss = ratio(-likelihood, tokens)
+        return {
+            "accuracy": ratio(hits, tokens),
+            "perplexity": lambda counts: perplexity(loss(counts)),
+        }
     right = task.predict(scores) == targets
     metrics = {"accuracy": mean(right.mean(axis=1) if right.ndim == 2 else right)}
     if task.kind is TaskKind.BINARY:
@@ -43,6 +52,16 @@ def mean(values: np.ndarray) -> Statistic:
     """The mean of one value per sample, (n,)."""
     values = np.asarray(values, dtype=np.float64)
     return lambda counts: float(counts @ values / counts.sum())
+
+
+def ratio(above: np.ndarray, below: np.ndarray) -> Statistic:
+    """The sum of one value per sample, (n,), over that of another one; NaN where that is zero."""
+
+    def statistic(counts):
+        whole = counts @ below
+        return float(counts @ above / whole) if whole else float("nan")
+
+    return statistic
 
 
 def auc(columns: list[tuple[np.ndarray, np.ndarray]]) -> Statistic:

@@ -194,7 +194,10 @@ class Policy(Settings):
         description="Quality figures (loss, accuracy and the like): withheld, rounded or exact.",
     )
     metric_names: tuple[Name, ...] = Field(
-        ("loss", "accuracy", "auc", "balanced_accuracy", "mean_absolute_error", "r2"),
+        (
+            *("loss", "accuracy", "auc", "balanced_accuracy", "mean_absolute_error"),
+            *("perplexity", "r2"),
+        ),
         max_length=32,
         description="Quality figures that may leave, by name. An answer with any other stays.",
     )

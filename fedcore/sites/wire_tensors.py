@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -38,17 +39,10 @@ def decode_exactly(data: bytes, template: Template) -> dict[str, np.ndarray]:
     Raises:
       Refusal: ``too_large``, ``not_json``, ``tensors`` or ``not_finite``.
     """
-    if len(data) > most_bytes(template):
-        raise Refusal(Reason.TOO_LARGE, "update")
-    if len(data) < 8:
-        raise Refusal(Reason.TENSORS, "header")
-    length = int.from_bytes(data[:8], "little")
-    if length > MOST_HEADER or length > len(data) - 8:
-        raise Refusal(Reason.TENSORS, "header")
-    header = parse(data[8 : 8 + length].rstrip(b" "), most_bytes=MOST_HEADER)
-    if not isinstance(header, dict) or set(header) != set(template):
+    header, start = _header(data, template)
+    if set(header) != set(template):
         raise Refusal(Reason.TENSORS, "names")
-    body, end = memoryview(data)[8 + length :], 0
+    body, end = memoryview(data)[start:], 0
     placed = sorted(header.items(), key=lambda item: _start(item[1]))
     arrays = {}
     for name, entry in placed:
@@ -68,10 +62,42 @@ def decode_exactly(data: bytes, template: Template) -> dict[str, np.ndarray]:
     return arrays
 
 
+def claimed_shapes(data: bytes, largest: Template) -> dict[str, tuple[int, ...]]:
+    """What the header of a body says of its tensors' shapes, not checked; empty where it says none.
+
+    Args:
+      largest: what a body of any shape has room in.
+
+    Raises:
+      Refusal: ``too_large``, ``not_json`` or ``tensors``.
+    """
+    found = {}
+    for name, entry in _header(data, largest)[0].items():
+        shape = entry.get("shape") if isinstance(entry, dict) else None
+        whole = [n for n in shape if type(n) is int] if isinstance(shape, list) else []
+        found[name] = tuple(whole)
+    return found
+
+
 def norm(arrays: Mapping[str, np.ndarray]) -> float:
     """Euclidean norm over all tensors, in float64."""
     squares = (float(np.square(array.astype(np.float64)).sum()) for array in arrays.values())
     return math.sqrt(math.fsum(squares))
+
+
+def _header(data: bytes, template: Template) -> tuple[dict[str, Any], int]:
+    """The header of a body that the template has room for, and where the bytes of tensors begin."""
+    if len(data) > most_bytes(template):
+        raise Refusal(Reason.TOO_LARGE, "update")
+    if len(data) < 8:
+        raise Refusal(Reason.TENSORS, "header")
+    length = int.from_bytes(data[:8], "little")
+    if length > MOST_HEADER or length > len(data) - 8:
+        raise Refusal(Reason.TENSORS, "header")
+    header = parse(data[8 : 8 + length].rstrip(b" "), most_bytes=MOST_HEADER)
+    if not isinstance(header, dict):
+        raise Refusal(Reason.TENSORS, "names")
+    return header, 8 + length
 
 
 def _start(entry: object) -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fedcore.adapters.server import adapter_round
 from fedcore.assignment import Assignment
 from fedcore.data.dataset import Dataset
 from fedcore.execute import execute
@@ -30,11 +31,12 @@ from fedcore.sites.inquiry import Inquiry, Preparation
 from fedcore.sites.local_rows import local_rows
 from fedcore.sites.local_statistics import local_statistics
 from fedcore.sites.mailbox import models
+from fedcore.sites.model_form import ModelForm, model_form
 from fedcore.sites.outgoing import Delta, Excuse, Facts, Measured, Outgoing
 from fedcore.sites.refusal import Refusal
 from fedcore.sites.request import Request
 from fedcore.sites.wanted import StatisticsInquiry
-from fedcore.sites.wire_tensors import Template, decode_exactly, most_bytes, template_of
+from fedcore.sites.wire_tensors import most_bytes
 from fedcore.store import AlreadyExists, Store
 
 LOG = logging.getLogger("fedloom.site")
@@ -67,7 +69,7 @@ class Workbench:
     run: str
     work: Work = execute
     _plan: RunPlan | None = field(default=None, init=False)
-    _template: Template = field(default_factory=dict, init=False)
+    _form: ModelForm = field(default_factory=lambda: ModelForm({}), init=False)
 
     def __post_init__(self) -> None:
         self._shelf = Shelf(self.site.store)
@@ -131,7 +133,8 @@ class Workbench:
             about={},
         )
         initial = self._plan.initial.params
-        self._template = template_of(self.site.store.get_arrays(initial))
+        adapters = adapter_round(request.config, 1)
+        self._form = model_form(self.site.store.get_arrays(initial), adapters)
         self._models.use(initial)
         return Facts()
 
@@ -179,14 +182,14 @@ class Workbench:
         store = self.site.store
         if store.holds(base):
             return base
-        if base.size > most_bytes(self._template):
+        if base.size > most_bytes(self._form.largest):
             raise CannotDo(Code.BAD_MODEL)
         try:
             data = self.site.mailbox.read_blob(models(self.run), base)
         except Refusal as refusal:
             raise CannotDo(Code.BLOB_MISSING) from refusal
         try:
-            decode_exactly(data, self._template)
+            self._form.decoded(data)
         except Refusal as refusal:
             raise CannotDo(Code.BAD_MODEL) from refusal
         return store.put(data, "model")

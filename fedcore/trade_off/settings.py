@@ -10,7 +10,9 @@ from pydantic import Field, field_validator
 from fedcore.form import Choice
 from fedcore.settings import Settings
 
-Metric = Literal["accuracy", "auc", "balanced_accuracy", "r2", "loss", "mean_absolute_error"]
+Metric = Literal[
+    "accuracy", "auc", "balanced_accuracy", "r2", "loss", "mean_absolute_error", "perplexity"
+]
 LearningRate = Annotated[float, Field(gt=0)]
 
 

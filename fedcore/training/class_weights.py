@@ -30,10 +30,10 @@ def balanced_weights(task: Task, counts: np.ndarray, num_examples: int) -> np.nd
     array([0.67, 2.  ], dtype=float32)
 
     Raises:
-      ValueError: the task is a regression.
+      ValueError: the task is a regression or of language.
     """
-    if task.kind is TaskKind.REGRESSION:
-        raise ValueError("class_weights need classes; regression has none. Use none.")
+    if not task.has_classes:
+        raise ValueError(f"class_weights need classes; {task.kind.value} has none. Use none.")
     safe = np.maximum(counts, 1)
     if task.kind is TaskKind.MULTILABEL:
         weights = (num_examples - counts) / safe

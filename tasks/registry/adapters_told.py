@@ -11,6 +11,7 @@ from fedcore.adapters.choice import resolved
 from fedcore.adapters.layers import layers_of
 from fedcore.adapters.settings import AdapterAggregation
 from fedcore.models.parts import part_of
+from fedcore.models.weights import QUANTISED
 from fedcore.tensors import Arrays
 from tasks.registry import tags
 from tasks.registry.exported import adapter_words, rank_words, shown_name
@@ -28,7 +29,7 @@ def base_and_adapters(run: FinishedRun) -> dict[str, str]:
     if (digest := run.tags[tags.BACKBONE_DIGEST]) != "none":
         name = f"{shown_name(model['name'])}, revision {model['revision']}"
         facts["base model"] = f"{name}, SHA-256 `{digest}`"
-        if model["base"] in ("int8", "nf4"):
+        if model["base"] in QUANTISED:
             facts["base model"] += f"; trained on {model['base']} weights, served in bfloat16"
     if model.get("mode") != "adapters":
         return facts

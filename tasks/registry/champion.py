@@ -12,7 +12,7 @@ from fedcore import rng
 from fedcore.evaluation import HIGHER_IS_BETTER, summarise
 from fedcore.report.bootstrap import Interval, bootstrap_interval, paired_bootstrap_difference
 from fedcore.report.weighted import weighted_metrics
-from fedcore.task import Task
+from fedcore.task import Task, TaskKind
 from tasks.registry import tags
 from tasks.registry.artifacts import read_run
 from tasks.registry.finished_run import CentralScores, FinishedRun
@@ -87,11 +87,19 @@ def compare_with_champion(client: MlflowClient, run: FinishedRun) -> Comparison:
         reason = f"it was tested on other data (fingerprint {str(theirs)[:12]}, here {ours[:12]})."
         return Comparison(str(version), reason)
     other = read_run(client, champion.run_id)
+    if run.task.kind is TaskKind.LANGUAGE and _tokens(run.header) != _tokens(other.header):
+        reason = "its perplexity is of other tokens (another tokenizer, or another max_tokens)."
+        return Comparison(str(version), reason)
     measured, baseline = run.evaluation.get("test") or {}, other.evaluation.get("test") or {}
     if not measured or not baseline:
         return Comparison(str(version), "one of the two was not measured on a test split.")
     differences = paired_differences(run.task, run.test, other.test, seed=run.config["seed"])
     return Comparison(str(version), rows=tuple(comparison_rows(measured, baseline, differences)))
+
+
+def _tokens(header: Mapping[str, Any]) -> tuple[Any, Any]:
+    """What a language task's scores are counted in."""
+    return header["preprocess"].get("tokenizer"), header["preprocess"].get("max_tokens")
 
 
 def paired_differences(

@@ -147,7 +147,7 @@ def _finish(
         "\n".join(f"- {name}: {said}" for name, said in facts.items()),
         f"```python\n{code}\n```",
     ]
-    if module.backbone.library.place is None:
+    if module.backbone.library.is_bare:
         parts.append(
             f"The base model has no head; ours is in `{HEAD}`. It reads the mean of the last "
             "states over tokens, scaled to a root mean square of 1."

@@ -20,7 +20,7 @@ def loading_code(
     """
     library = module.backbone.library
     lines = ["from peft import PeftModel"] * bool(base)
-    lines += ["from safetensors.torch import load_file"] * (library.place is None)
+    lines += ["from safetensors.torch import load_file"] * library.is_bare
     lines += [f"from transformers import {library.auto}", ""]
     whole = ", add_pooling_layer=False" * hasattr(module.backbone.network, "pooler")
     if base:
@@ -30,7 +30,7 @@ def loading_code(
         lines.append(f'model = {library.auto}.from_pretrained("{folder}"{whole})')
     answer = f"model({_arguments(module, input_shape)})"
     lines.append("model.eval()")
-    if library.place is not None:
+    if not library.is_bare:
         lines.append(f"logits = {answer}.logits")
     else:
         lines += [

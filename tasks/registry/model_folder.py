@@ -17,6 +17,7 @@ from pydantic import TypeAdapter
 import fedcore
 from fedcore import tensors
 from fedcore.data.encoding import TableEncoding
+from fedcore.data.prompted import text_column
 from fedcore.digests import digest_arrays
 from fedcore.models.checkpoint import checkpoint_digest
 from fedcore.models.settings import ModelSettings
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from mlflow.models import Model, ModelSignature
 
 SERVING = Path(__file__).with_name("serving.py")
+
+# Kinds of models that the library ``transformers`` runs.
+TRANSFORMERS = ("transformer", "text_transformer", "causal_transformer", "deit_tiny_random")
 
 # MLflow hands the served model over through a module-level variable.
 _ONE_AT_A_TIME = threading.Lock()
@@ -90,7 +94,7 @@ def write_parts(folder: Path, run: FinishedRun) -> None:
         # Where the weights once lay is no business of whoever serves them.
         base = {"name": shown_name(model.pop("name")), "revision": model.pop("revision")}
         base["digest"] = checkpoint_digest(checkpoint)
-    if value["preprocess"]["kind"] == "text" and checkpoint is not None:
+    if "tokenizer" in value["preprocess"] and checkpoint is not None:
         value["preprocess"] = value["preprocess"] | {"name": TOKENIZER, "revision": "main"}
         (folder / TOKENIZER).mkdir()
         for name in TOKENIZER_FILES:
@@ -121,7 +125,8 @@ def input_example(features: Mapping[str, Any]) -> Any:
         shape = (1, *features["shape"])
         return np.linspace(0, 255, int(np.prod(shape))).reshape(shape).astype(np.uint8)
     if features["kind"] == "text":
-        return pd.DataFrame({"text": ["An invented text of no patient."]})
+        column = text_column(features)
+        return pd.DataFrame({column: ["An invented text of no patient."]})
     if "encoding" not in features:
         return pd.DataFrame([dict.fromkeys(features["names"], 0.0)])
     encoding = TableEncoding.from_json(features["encoding"])
@@ -147,12 +152,16 @@ def signature(run: FinishedRun) -> ModelSignature:
         inputs = Schema([ColSpec(AnyType(), name) for name in input_example(features).columns])
     if run.task.kind is TaskKind.REGRESSION:
         outputs = [ColSpec("double", "prediction")]
+    elif run.task.kind is TaskKind.LANGUAGE:
+        outputs = [ColSpec("string", "prediction")]
     else:
         outputs = [ColSpec("string", "prediction")]
         outputs += [ColSpec("double", f"probability {label}") for label in run.task.labels]
     by_client = len({json.dumps(how) for how in run.header["scaling"].values()}) > 1
-    params = ParamSchema([ParamSpec("client", "string", "")]) if by_client else None
-    return ModelSignature(inputs, Schema(outputs), params)
+    params = [ParamSpec("client", "string", "")] if by_client else []
+    if run.task.kind is TaskKind.LANGUAGE:
+        params.append(ParamSpec("max_new_tokens", "long", run.config["model"]["max_new_tokens"]))
+    return ModelSignature(inputs, Schema(outputs), ParamSchema(params) if params else None)
 
 
 def pip_requirements(run: FinishedRun) -> list[str]:
@@ -166,7 +175,7 @@ def pip_requirements(run: FinishedRun) -> list[str]:
         names.append("pillow")
     model = run.config["model"]
     kind = model["kind"]
-    if kind in ("transformer", "text_transformer", "deit_tiny_random"):
+    if kind in TRANSFORMERS:
         names += ["transformers", "peft"] if model["mode"] == "adapters" else ["transformers"]
     if kind == "plugin":
         found = metadata.entry_points(group="fedloom.models", name=run.config["model"]["name"])

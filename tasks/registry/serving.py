@@ -1,4 +1,5 @@
-"""The served model: raw images, tables or texts in, probabilities by label out. MLflow runs it.
+"""The served model: raw images, tables or texts in, probabilities by label out, or how a text goes
+on. MLflow runs it.
 
 Everything it needs lies in the model's own folder: ``serving.json``, tensors as safetensors, and a
 copy of ``fedcore``. Nothing is unpickled, nothing is fetched, and altered tensors are refused.
@@ -23,8 +24,8 @@ class FederatedModel(PythonModel):
     """A model that was trained by Fedloom.
 
     ``predict`` takes images (n, h, w, c) uint8 or a DataFrame of raw columns (texts: of one column
-    ``text``) and returns a DataFrame: ``prediction`` and one ``probability LABEL`` per label; for
-    regression the quantity alone.
+    ``text``, or ``prompt``) and returns a DataFrame: ``prediction`` and one ``probability LABEL``
+    per label; for regression the quantity alone, for language the continuation alone.
     """
 
     def load_context(self, context: Any) -> None:
@@ -36,11 +37,31 @@ class FederatedModel(PythonModel):
 
     # MLflow reads this hint: an array (or a DataFrame) leaves the signature to the given one.
     def predict(self, context: Any, model_input: np.ndarray, params: Any = None) -> pd.DataFrame:
-        """Probabilities by label; ``params={"client": ...}`` scales a table as that client does."""
+        """Probabilities by label; ``params={"client": ...}`` scales a table as that client does,
+        ``{"max_new_tokens": ...}`` bounds a continuation."""
         from fedcore.task import Task
 
+        if self.value["task"]["kind"] == "language":
+            return self._continued(model_input, **(params or {}))
         inputs = model_inputs(self.value, model_input, (params or {}).get("client", ""))
         return labelled(Task.from_json(self.value["task"]), self._scores(inputs))
+
+    def _continued(self, raw: pd.DataFrame, max_new_tokens: int | None = None) -> pd.DataFrame:
+        """How each text goes on: the most probable tokens, up to so many of them."""
+        import torch
+
+        from fedcore.data.prompted import check_separator, text_column
+
+        usual = self.value["model"]["max_new_tokens"]
+        most = usual if max_new_tokens is None else max_new_tokens
+        texts = [str(text) for text in raw[text_column(self.value["features"])]]
+        check_separator("text", texts)
+        if most < 1:
+            raise ValueError(f"max_new_tokens={most}: a continuation has at least 1.")
+        how, backbone = self.preprocess, self.module.backbone
+        with torch.inference_mode():
+            found = [backbone.generate(ids, most, how.end) for ids in how.prompts(texts)]
+        return pd.DataFrame({"prediction": pd.Series(map(how.words, found), dtype=object)})
 
     def _scores(self, inputs: np.ndarray) -> np.ndarray:
         import torch
@@ -61,7 +82,7 @@ def load_preprocess(folder: Path, value: Mapping[str, Any]) -> Any:
     from fedcore.models.preprocess import preprocess_from_json
 
     how = dict(value["preprocess"])
-    if how["kind"] == "text":
+    if "tokenizer" in how:
         how["name"] = str(folder / how["name"])
     return preprocess_from_json(how)
 
@@ -72,13 +93,12 @@ def load_module(folder: Path, value: Mapping[str, Any]) -> Any:
     Raises:
       ValueError: tensors are not those whose digest was registered, or do not fit the module.
     """
-    import torch
     from pydantic import TypeAdapter
     from safetensors.numpy import load_file
 
     from fedcore.digests import digest_arrays
     from fedcore.models.settings import ModelSettings
-    from fedcore.models.state import Fitted
+    from fedcore.models.state import Fitted, load_state
     from fedcore.task import Task
 
     state: dict[str, np.ndarray] = {}
@@ -99,7 +119,7 @@ def load_module(folder: Path, value: Mapping[str, Any]) -> Any:
         module = settings.empty(value["backbone"], task, load_preprocess(folder, value))
     if isinstance(module, Fitted):
         module.fit(state)
-    module.load_state_dict({name: torch.from_numpy(array) for name, array in state.items()})
+    load_state(module, state)
     return module.eval()
 
 

@@ -116,6 +116,34 @@ def test_exact_rules_give_the_mean_of_products(name, case):
         assert relative(round.product_after(combined, layer), round.mean_product(layer)) < limit
 
 
+@pytest.mark.parametrize("rslora", [False, True], ids=["alpha / r", "rslora"])
+@pytest.mark.parametrize("shapes", [[(9, 5)], [(5, 9)], [(9, 5), (5, 8)]], ids=str)
+@pytest.mark.parametrize("name", RULES)
+def test_on_layers_that_are_not_square_at_unequal_ranks_each_rule_is_as_exact_as_it_says(
+    name, shapes, rslora
+):
+    """1e-6 for exact rules; FedIT is off; a projection by what its rank cannot hold (by SVD)."""
+    for number in (1, 2):
+        case = {"seed": number, "alpha": 3.0, "rslora": rslora, "round": number}
+        round = Round(name, shapes=shapes, ranks=[1, 3, 4, 2], **case)
+        combined = round.combined()
+        off = whole = tail = 0.0
+        for layer in layers_of(round.anchor):
+            expected, got = round.mean_product(layer), round.product_after(combined, layer)
+            singular = np.linalg.svd(expected, compute_uv=False)
+            rank = combined.layers[layer.name]["rank"]
+            off, whole = off + np.square(got - expected).sum(), whole + np.square(expected).sum()
+            tail += np.square(singular[rank:]).sum()
+        error = np.sqrt(off / whole)
+        assert error == pytest.approx(combined.error, rel=1e-6, abs=1e-12)
+        if name in EXACT:
+            assert error < 1e-6
+        elif name == "mean":
+            assert error > 0.1
+        else:
+            assert error == pytest.approx(np.sqrt(tail / whole), rel=1e-6) and error > 1e-3
+
+
 @every_rule
 @some
 @given(case=CASES, factor=st.sampled_from([0.5, 4.0]))

@@ -70,6 +70,13 @@ def test_choices_are_written_with_their_own_fields(tmp_path):
     assert load_config(file).strategy.mu == 0.5
 
 
+def test_a_configuration_of_a_language_model_is_written_without_a_label(tmp_path):
+    file, choices = tmp_path / "my.yaml", ["-o", "data.kind=text", "-o", "data.task=language"]
+    done = call("init-config", file, *choices, "-o", "model.kind=causal_transformer")
+    assert done.exit_code == 0, done.output
+    assert load_config(file).data.label == ""
+
+
 def test_every_description_becomes_a_comment():
     text = commented_yaml(RunConfig())
     assert "# kind: fedavg, fedprox" in text

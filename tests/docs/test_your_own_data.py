@@ -47,7 +47,7 @@ def test_every_block_works(tmp_path, monkeypatch):
             kinds.append(type(load_config(first[2:]).data))
         else:
             exec(compile(text, f"{PAGE.name}: {text[:40]!r}", "exec"), names)
-    assert kinds == [Table, Text, Arrays, ImageFolder]
+    assert kinds == [Table, Text, Text, Arrays, ImageFolder]
 
 
 def test_page_shows_what_fails(tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ import pickle
 import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import datasets
 import numpy as np
@@ -90,6 +91,21 @@ def test_ids_of_the_planned_tokenizer_or_none(tiny_bert, tmp_path) -> None:
     assert torch.equal(how.reader(INPUTS, tmp_path)(ALL), expected)
     with pytest.raises(ValueError, match="another tokenizer than the one that was planned"):
         how.reader(INPUTS[1:], tmp_path)
+
+
+def test_causal_ids_are_kept_apart_from_others(tiny_gpt2, tmp_path, counted) -> None:
+    from fedcore.models.causal_settings import CausalTransformerSettings
+
+    hows = [
+        CausalTransformerSettings(name=str(tiny_gpt2), max_tokens=most).preprocess(TEXT)
+        for most in (6, 8)
+    ]
+    for how in hows * 2:
+        assert torch.equal(how.reader(INPUTS, tmp_path)(ALL), how.apply(INPUTS))
+    # The same in all but what stands at a text's beginning.
+    begun = replace(hows[0], begin=(1,))
+    assert torch.equal(begun.reader(INPUTS, tmp_path)(ALL), begun.apply(INPUTS))
+    assert len(counted) == len(files(tmp_path)) == 3
 
 
 class Bomb:

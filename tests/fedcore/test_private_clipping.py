@@ -338,7 +338,8 @@ def test_an_example_that_is_not_finite_counts_as_zero(bad) -> None:
             assert all(not value.any() for value in alone.values())
 
 
-@pytest.mark.parametrize("kind", TaskKind)
+# The mean of language weighs texts by their tokens; tests of causal models have its gradient.
+@pytest.mark.parametrize("kind", [one for one in TaskKind if one is not TaskKind.LANGUAGE])
 def test_a_losss_gradient_by_the_logits_is_autograds(kind) -> None:
     labels = {TaskKind.REGRESSION: ("y",), TaskKind.BINARY: ("n", "p")}.get(kind, ("a", "b", "c"))
     task, generator = Task(kind, labels), torch.Generator().manual_seed(3)

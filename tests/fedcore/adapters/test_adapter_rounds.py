@@ -43,6 +43,12 @@ class Adapted(nn.Module):
         adapter = self.query.lora_B["default"](self.query.lora_A["default"](inputs))
         return self.head(torch.tanh(self.query(inputs) + self.scale * adapter))
 
+    def fit(self, params):
+        """Here it trains at its own rank alone; invented clients load nothing."""
+
+    def carried(self):
+        return {Layer("query").residual: None}
+
 
 def adapted(task, input_shape, adapter):
     return Adapted(rank=adapter["rank"], scale=adapter["alpha"] / adapter["rank"])
@@ -200,8 +206,12 @@ CLIENT = {
 }
 
 
-def test_where_clients_are_hidden_a_is_frozen_and_the_error_is_not_told(tmp_path):
-    config = config_of({"kind": "automatic"}, **CLIENT)
+@pytest.mark.parametrize("norm_of", ["update", "product"])
+def test_where_clients_are_hidden_a_is_frozen_and_the_error_is_not_told(norm_of, tmp_path):
+    privacy = {"privacy": CLIENT["privacy"] | {"norm_of": norm_of}}
+    options = {"adapter": {"rank": 8, "alpha": 1.6}}
+    model = {"model": {"kind": "plugin", "name": "adapted", "options": options}}
+    config = config_of({"kind": "automatic"}, **CLIENT | privacy | model)
     plan, chain = begun(tmp_path, config)
     owner = Owner(tmp_path / "privacy")
     engine = InventedClients(chain.store, config, plan)
@@ -212,6 +222,12 @@ def test_where_clients_are_hidden_a_is_frozen_and_the_error_is_not_told(tmp_path
     a, b = layers_of(first)[0].a, layers_of(first)[0].b
     assert (first[a] == last[a]).all() and (last[b] != 0).all()
     assert records[-1].adapters == {} and "adapters" not in records[-1].to_json()
+    # Noise that is even in the product is as large in B as A is short: sigma over s and A's length.
+    lengths = 0.2 * np.linalg.svd(first[a], compute_uv=False)
+    expected = {"update": 1.0, "product": np.sqrt((lengths**-2).mean())}[norm_of]
+    spread = 3 * last[b].std() / np.sqrt(len(records))  # the mean is of three clients
+    assert spread == pytest.approx(expected, rel=0.3)
+    assert norm_of == "update" or expected > 5
 
 
 def test_real_training_ends_with_the_plain_means_digest_and_tells_the_error(tmp_path):

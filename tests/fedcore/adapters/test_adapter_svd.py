@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
+from fedcore.adapters.ranks import cut_factors
 from fedcore.adapters.rule import LayerMeans
+from fedcore.adapters.scaling import Scaling
 from fedcore.adapters.stacking import stacking
 from fedcore.adapters.svd import svd
 
@@ -40,6 +42,27 @@ def test_nothing_of_that_rank_is_closer_and_directions_come_in_order(scale):
     assert np.allclose((b**2).sum(axis=0), singular[:RANK] / scale)
     assert np.allclose((a**2).sum(axis=1), singular[:RANK] / scale)
     assert (b[np.abs(b).argmax(axis=0), range(RANK)] > 0).all()
+
+
+@pytest.mark.parametrize("rslora", [False, True])
+def test_each_client_starts_from_what_flexlora_and_hlora_send_it(rslora):
+    """W' of stacked factors by QR and a small SVD, S in one factor, cut at the client's rank."""
+    rng, scaling, ranks = np.random.default_rng(5), Scaling(8.0, rslora), (1, 2, 3, 4)
+    weights = np.array([0.1, 0.2, 0.3, 0.4])
+    clients = [(rng.normal(size=(r, IN)), rng.normal(size=(OUT, r))) for r in ranks]
+    wide = np.hstack([w * scaling(len(a)) * b for w, (a, b) in zip(weights, clients, strict=True)])
+    (q_left, r_left), (q_right, r_right) = (
+        np.linalg.qr(wide),
+        np.linalg.qr(np.vstack([a for a, _ in clients]).T),
+    )
+    left, singular, right = np.linalg.svd(r_left @ r_right.T)
+    u, v = q_left @ left[:, : len(singular)], right[: len(singular)] @ q_right.T
+    a, b = after(svd(), means(wide @ np.vstack([a for a, _ in clients]), scaling(RANK)))
+    for rank in range(1, RANK + 1):
+        mine_a, mine_b = cut_factors(a, b, rank, scaling)
+        got = scaling(rank) * mine_b @ mine_a
+        sent = u[:, :rank] @ (singular[:rank, None] * v[:rank])
+        assert np.allclose(got, sent, rtol=1e-9, atol=1e-12)
 
 
 def test_a_direction_that_the_product_lacks_begins_anew():

@@ -17,7 +17,7 @@ from fedcore.sites.holding import NotHeld, Shelf, prepare_data
 from fedcore.sites.inquiry import Inquiry, Preparation, read_inquiry, read_preparation
 from fedcore.sites.refusal import Refusal
 from fedcore.store import Store
-from fedcore.task import Task, TaskKind
+from fedcore.task import TEXTS, Task, TaskKind
 
 SALT, SECRET = "07" * 32, b"s" * 32
 INQUIRY = Inquiry(AuditSettings(), "federation", SALT)
@@ -32,6 +32,14 @@ def texts(size, most=80):
     splits = {split: Split(inputs[at], targets[at]) for split, at in cut.items()}
     features = {"kind": "text", "most_bytes": most}
     return Dataset("tiny", Task(TaskKind.BINARY, ("no", "yes")), splits, features)
+
+
+def to_be_written(size):
+    """The same, without a label."""
+    given = texts(size)
+    splits = {n: replace(s, targets=np.zeros_like(s.targets)) for n, s in given.splits.items()}
+    features = {**given.features, "prompted": True}
+    return replace(given, task=Task(TaskKind.LANGUAGE, TEXTS), splits=splits, features=features)
 
 
 def of(kind, targets, labels=("no", "yes"), images=False):
@@ -55,6 +63,7 @@ SAID = describe(BINARY, "north", INQUIRY, secret=SECRET)
         (BINARY, (2, 4)),
         (of(TaskKind.BINARY, np.array([0, 1, 0, 0]), images=True), (3, 1)),
         (texts(5), (3, 2)),
+        (to_be_written(5), (5,)),
         (of(TaskKind.MULTILABEL, np.array([[1, 1], [0, 1], [0, 0]])), (1, 2)),
         (of(TaskKind.REGRESSION, np.float32([0.5, 2.0, -1.0]), ("mmHg",)), ()),
     ],

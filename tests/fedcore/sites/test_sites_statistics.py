@@ -25,8 +25,13 @@ from fedcore.sites.run import invite
 from fedcore.sites.session import Session
 from fedcore.sites.shaping import Shaped, shape
 from fedcore.sites.site_statistics import SiteStatistics, read_statistics
-from fedcore.sites.wanted import StatisticsInquiry, Wanted, read_statistics_inquiry
-from fedcore.task import Task, TaskKind
+from fedcore.sites.wanted import (
+    StatisticsInquiry,
+    Wanted,
+    label_names,
+    read_statistics_inquiry,
+)
+from fedcore.task import TEXTS, Task, TaskKind
 
 NAMES = ("age", "crp")
 EDGES = tuple(np.linspace(-4, 6, 21).tolist())
@@ -87,6 +92,11 @@ def test_texts_are_told_by_their_words_and_bytes():
     found = by_name(merged({"a": told(dataset, Wanted(("words", "bytes")), least=3)}))
     assert found["", "words"].mean == np.mean([len(text.split()) for text in texts])
     assert found["", "bytes"].mean == np.mean([len(text.encode()) for text in texts])
+    unlabelled = replace(dataset, task=Task(TaskKind.LANGUAGE, TEXTS))
+    assert told(unlabelled, Wanted(("words", "bytes")), least=3) == told(
+        dataset, Wanted(("words", "bytes")), least=3
+    )
+    assert label_names(unlabelled.task) == ()
 
 
 @settings(max_examples=25)
