@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from benchmarks.harness import config_of
 from fedcore.audit.report import AuditReport
 from fedcore.audit.settings import AuditSettings
 from fedcore.data.files import DataNotFound
@@ -20,8 +21,10 @@ from fedcore.data.settings import (
     MedicalAbstracts,
     MedMNIST,
     Newsgroups,
+    ScipyDocs,
 )
-from tasks.audit import run_audit
+from fedcore.partition.make import make_partition
+from tasks.audit import run_audit, run_partition_audit
 from tasks.home import data_folder
 
 SOURCES: tuple[DataSettings, ...] = (
@@ -33,8 +36,11 @@ SOURCES: tuple[DataSettings, ...] = (
     MNIST(download=False),
     FashionMNIST(download=False),
     MedicalAbstracts(download=False),
+    ScipyDocs(),
     Newsgroups(download=False),
 )
+# Configurations whose partition of texts is audited too, as they ship.
+PARTITIONED = ("medical-abstracts", "demo-text")
 PAGE = Path(__file__).parent.parent / "docs" / "data-audit.md"
 SETTINGS = AuditSettings(remedy="drop-from-train")
 COLUMNS = (
@@ -65,12 +71,27 @@ rows too many, each time under another label. Its folds go by text, so that no t
 splits; the table has fold 0. Drawn by rows, a fifth for test would share about a third of these
 texts with training, with other labels there.
 
+scipy-docs is the openings of the docstrings of SciPy 1.17.1: 1334 in all, of which 1316 are
+different. The same opening is there up to nine times, always in one area; the source takes the
+first of each, so that the audit has no repeats to find. What is left are functions that are
+described in nearly the same words, as the trimmed variance and the trimmed standard deviation are.
+
+Texts are compared across clients too, once they are divided. *Shared by clients*: texts of
+training that two clients hold, written the same or not. *Alike at clients*: texts of training that
+have a text of another client, not the same, that is nearly the same. Both are warnings that name
+the clients. At [sites](sites.md) nobody sees the rows of two clients: texts that two sites share
+are found by keyed fingerprints, texts that are only nearly the same are not.
+
+| configuration | texts of training | clients | shared by clients | alike at clients |
+| --- | --- | --- | --- | --- |
+{partitions}
+
 {details}"""
 
 
 def main() -> None:
     """Audits every set that is on this machine and writes the page."""
-    reports = []
+    reports, partitions = [], []
     for source in SOURCES:
         try:
             reports.append(run_audit(source.load(data_folder()), SETTINGS))
@@ -78,22 +99,48 @@ def main() -> None:
             print(f"left out: {missing}")
             continue
         print(reports[-1].to_markdown())
-    PAGE.write_text(page(reports), encoding="utf-8")
+    for name in PARTITIONED:
+        try:
+            partitions.append(partition_audit(name))
+        except DataNotFound as missing:
+            print(f"left out: {missing}")
+    PAGE.write_text(page(reports, partitions), encoding="utf-8")
 
 
-def page(reports: list[AuditReport]) -> str:
+def partition_audit(name: str) -> tuple[str, AuditReport, int]:
+    """Name of a configuration, the audit of its partition, and how many clients that has."""
+    config = config_of(name)
+    dataset = config.data.load(data_folder())
+    dropped = run_audit(dataset, config.audit).exclusions
+    partition = make_partition(dataset, config.partition, config.seed, dropped)
+    report = run_partition_audit(dataset, partition, config.audit, dropped)
+    return name, report, len(partition.clients)
+
+
+def page(reports: list[AuditReport], partitions: list[tuple[str, AuditReport, int]]) -> str:
     """The page as Markdown."""
     names = ["data set", "train / val / test", *(name for name, _ in COLUMNS), "dropped"]
     rows = [names, ["---"] * len(names), *(_row(report) for report in reports)]
-    table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
-    details = "\n".join(report.to_markdown().replace("# Data", "## Data") for report in reports)
+    every = [*reports, *(report for _, report, _ in partitions)]
+    details = "\n".join(report.to_markdown().replace("# Data", "## Data") for report in every)
     near = SETTINGS.near_duplicates
     return TEXT.format(
-        table=table,
+        table=_table(rows),
+        partitions=_table([_partition_row(*one) for one in partitions]),
         details=details.rstrip() + "\n",
         threshold=near.threshold,
         similarity=near.similarity,
     )
+
+
+def _table(rows: list[list[str]]) -> str:
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def _partition_row(name: str, report: AuditReport, clients: int) -> list[str]:
+    counts = {finding.check: str(finding.count) for finding in report.findings}
+    cells = [counts.get(check, "none") for check in ("shared-by-clients", "alike-at-clients")]
+    return [name, str(report.sizes["train"]), str(clients), *cells]
 
 
 def _row(report: AuditReport) -> list[str]:

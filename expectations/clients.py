@@ -6,12 +6,13 @@ from typing import Any, ClassVar
 
 import pandas as pd
 
-from expectations.sample_table import SampleTableExpectation, Text
+from expectations.sample_table import MaybeNumber, SampleTableExpectation, Text
 from fedcore.audit.checks.clients import (
     check_every_sample,
     check_one_client,
     check_shared_by_clients,
 )
+from fedcore.audit.checks.near_clients import check_alike_at_clients
 from fedcore.audit.finding import Finding
 
 
@@ -44,3 +45,14 @@ class ExpectNoContentSharedByClients(SampleTableExpectation):
     def find(self, table: pd.DataFrame, rules: dict[str, Any]) -> tuple[Finding, ...]:
         """See the check."""
         return check_shared_by_clients(table, **rules)
+
+
+class ExpectNoNearlySameTextsAtClients(SampleTableExpectation):
+    """No training text shares most of its runs of words with one of another client, by MinHash."""
+
+    similarity: MaybeNumber = None
+    success_keys: ClassVar[tuple[str, ...]] = ("similarity",)
+
+    def find(self, table: pd.DataFrame, rules: dict[str, Any]) -> tuple[Finding, ...]:
+        """See the check."""
+        return check_alike_at_clients(table, **rules)

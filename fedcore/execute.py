@@ -208,7 +208,8 @@ def _prepared(job: ClientJob, params: Mapping[str, np.ndarray]) -> tuple[Any, Ta
 
 
 def _features(job: ClientJob, cache: Path) -> Path:
-    """Where this model's features are kept: all that decides them but preprocessing and data."""
+    """Where features and tokens of this model are kept: all that decides them but preprocessing and
+    data."""
     decides = [job.settings["model"], dict(job.numerics), job.code]
     return cache / digest_json(decides)[:16]
 

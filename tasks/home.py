@@ -20,7 +20,7 @@ def store() -> Store:
 
 
 def cache() -> Path:
-    """Features of frozen backbones; they never leave this machine."""
+    """Features of frozen backbones and tokens of texts; they never leave this machine."""
     return home() / "cache"
 
 

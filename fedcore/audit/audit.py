@@ -70,13 +70,16 @@ def audit_partition(
     dropped: Mapping[str, np.ndarray] | None = None,
     run_suite: RunSuite = run_checks,
 ) -> AuditReport:
-    """Check that a partition gives every sample that was not dropped to exactly one client.
+    """Check that a partition gives every sample that was not dropped to exactly one client, and
+    whether clients hold the same samples, or texts that are nearly the same.
 
     Args:
       dropped: the exclusions of the data set's own audit.
       run_suite: as for :func:`audit`.
     """
-    table = placement_table(sample_table(dataset, finds_alike=False), partition, dropped)
+    # Images would be hashed for nothing: their likeness is no reason to doubt a partition.
+    finds_alike = settings.near_duplicates.enabled and dataset.kind == "text"
+    table = placement_table(sample_table(dataset, finds_alike=finds_alike), partition, dropped)
     found = run_suite(table, "partition", rules_of(dataset, settings))
     subject = f"{dataset.name}, partition into {len(partition.clients)} clients"
     return _report(dataset, subject, "partition", found, settings, dropped or {})

@@ -6,7 +6,7 @@ are those of ``datasketch``, with fixed permutations: the same texts give the sa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -59,23 +59,31 @@ def most_alike(
       (m,) int64 index into the haystack (the first of the most alike), -1 where none is, and (m,)
       float64 similarity (0 where none).
     """
+    at, best = np.full(len(needles), -1, dtype=np.int64), np.zeros(len(needles))
+    for pin, rows, shares in alike(haystack, needles, similarity):
+        nearest = int(shares.argmax())
+        at[pin], best[pin] = rows[nearest], shares[nearest]
+    return at, best
+
+
+def alike(
+    haystack: np.ndarray, needles: np.ndarray, similarity: float
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Each needle that has any, with the rows (k,) int64 of the haystack that are alike enough, in
+    their order, and how alike (k,) float64; arguments as of :func:`most_alike`."""
     from datasketch import MinHashLSH  # type: ignore[import-untyped]
 
-    at, best = np.full(len(needles), -1, dtype=np.int64), np.zeros(len(needles))
     # A text without a word has no runs: it is like nothing.
     blank = _minhash().hashvalues
     index = MinHashLSH(num_perm=PERMUTATIONS, params=bands(similarity))
     for key in np.flatnonzero((haystack != blank).any(axis=1)).tolist():
         index.insert(key, _minhash(haystack[key]), check_duplication=False)
-    for pin in np.flatnonzero((needles != blank).any(axis=1)):
+    for pin in np.flatnonzero((needles != blank).any(axis=1)).tolist():
         candidates = np.array(sorted(index.query(_minhash(needles[pin]))), dtype=np.int64)
-        if not len(candidates):
-            continue
         shares = (haystack[candidates] == needles[pin]).mean(axis=1)
-        nearest = int(shares.argmax())
-        if shares[nearest] >= similarity:
-            at[pin], best[pin] = candidates[nearest], shares[nearest]
-    return at, best
+        enough = shares >= similarity
+        if enough.any():
+            yield pin, candidates[enough], shares[enough]
 
 
 def bands(similarity: float) -> tuple[int, int]:

@@ -26,11 +26,13 @@ CheckName = Literal[
     "one-client",
     "every-sample",
     "shared-by-clients",
+    "alike-at-clients",
 ]
 
 
 class NearDuplicates(Settings):
-    """Images or texts that are nearly the same across splits, by perceptual hashes or MinHash."""
+    """Images or texts that are nearly the same across splits, by perceptual hashes or MinHash;
+    texts across clients too."""
 
     enabled: bool = Field(default=True, description="Look for near duplicates (images and texts).")
     threshold: int = Field(
@@ -68,7 +70,8 @@ class AuditSettings(Settings):
         description="Lowest and highest value allowed in single columns of a table, by name.",
     )
     near_duplicates: NearDuplicates = Field(
-        NearDuplicates(), description="Images or texts that are nearly the same across splits."
+        NearDuplicates(),
+        description="Images or texts that are nearly the same across splits; texts at two clients.",
     )
     most_words: int = Field(
         default=200,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pandas as pd
 
-EXAMPLES = 5
+EXAMPLES, NAMES = 5, 20
 # Kind of a data set's inputs -> what one of them is called.
 NOUNS = {"image": "image", "table": "row", "text": "text"}
 
@@ -36,6 +36,17 @@ def listed(words: Iterable[str]) -> str:
     """
     *most, last = words
     return f"{', '.join(most)} and {last}" if most else last
+
+
+def at_clients(names: Iterable[str]) -> str:
+    """Where something is, by the names of clients in their order; of many the first few.
+
+    >>> at_clients({"b", "a"}), at_clients(map("{:02}".format, range(99)))[-18:]
+    ('at the clients a and b', '18, 19 and 79 more')
+    """
+    every = sorted(names)
+    more = len(every) - NAMES
+    return f"at the clients {listed(every[:NAMES] + ([f'{more} more'] if more > 0 else []))}"
 
 
 def splits_of(rows: pd.DataFrame) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import tarfile
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import numpy as np
@@ -174,7 +174,13 @@ def _inside(archive: tarfile.TarFile) -> Iterator[tuple[tuple[str, str, str], by
     """Read where they lie: nothing of an archive is written to the disk."""
     splits = {name: split for split, name in FOLDERS.items()}
     for member in archive:
-        parts = member.name.split("/")
+        path = PurePosixPath(member.name)
+        if path.is_absolute() or ".." in path.parts or not (member.isfile() or member.isdir()):
+            raise ValueError(
+                f"{ARCHIVE} holds {member.name!r}, which leads out of its folder or is no plain "
+                f"file; nothing of it is read. Get the official archive {URL}"
+            )
         content = archive.extractfile(member) if member.isfile() else None
-        if content is not None and len(parts) == 3 and parts[0] in splits:
-            yield (splits[parts[0]], parts[1], parts[2]), content.read()
+        if content is not None and len(path.parts) == 3 and path.parts[0] in splits:
+            folder, group, name = path.parts
+            yield (splits[folder], group, name), content.read()

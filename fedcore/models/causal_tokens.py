@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -11,6 +12,8 @@ import numpy as np
 from fedcore.data.prompted import part
 from fedcore.data.text_bytes import unpack
 from fedcore.models.checkpoint import find_checkpoint
+from fedcore.models.reader import Reader
+from fedcore.models.token_cache import token_reader
 from fedcore.models.tokens import (
     check_length,
     load_tokenizer,
@@ -70,6 +73,10 @@ class CausalPreprocess:
         import torch
 
         return torch.from_numpy(self._tokenise(unpack(np.asarray(inputs))))
+
+    def reader(self, inputs: np.ndarray, cache: Path | None) -> Reader:
+        """:meth:`apply` on chosen rows; see :func:`fedcore.models.token_cache.token_reader`."""
+        return token_reader(self.to_json(), self._tokenise, inputs, cache)
 
     def prompts(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids to go on from, of each text the last ones: ``max_tokens`` at most, and at least

@@ -13,18 +13,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Cut:
-    """A model in two: its logits are ``head(backbone(inputs))``.
+    """A model in two: its logits are ``head(backbone(below(inputs)))``.
 
     Attributes:
       backbone: frozen and in evaluation mode, from one input each to features (n, ...). Where
         features are sequences (n, positions, d), those of padding are zeros.
       head: everything after it, from features to logits (n, outputs).
+      below: as ``backbone``, before it: what never changes and whose features serve other cuts of
+        the model too. None: the backbone reads the inputs.
       travelling: tensors of ``backbone`` that a round may bring anew, though this one does not
         train them, by name; all others never change while it lives.
     """
 
     backbone: nn.Module
     head: nn.Module
+    below: nn.Module | None = None
     travelling: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
 

@@ -49,7 +49,9 @@ class TextBackbone(nn.Module):
         """Arguments of a network that goes on from states; those of padding are zeros."""
         mask = _mask((states != 0).any(-1))
         longest = _longest(mask)
-        return {"inputs_embeds": states[:, :longest], "attention_mask": mask[:, :longest].long()}
+        # As in memory as what the blocks below gave: a view is multiplied in another order.
+        kept = states[:, :longest].contiguous()
+        return {"inputs_embeds": kept, "attention_mask": mask[:, :longest].long()}
 
     def kept(self, states: torch.Tensor, call: Mapping[str, Any]) -> torch.Tensor:
         """The states with zeros for padding."""

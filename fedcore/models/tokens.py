@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -13,6 +14,8 @@ from fedcore.data.text_bytes import unpack
 from fedcore.digests import digest_json
 from fedcore.models.checkpoint import file_digest, find_checkpoint, find_folder
 from fedcore.models.quiet import quiet_transformers
+from fedcore.models.reader import Reader
+from fedcore.models.token_cache import token_reader
 
 if TYPE_CHECKING:
     import torch
@@ -59,11 +62,19 @@ class TextPreprocess:
         """
         import torch
 
+        return torch.from_numpy(self._tokenise(unpack(np.asarray(inputs))))
+
+    def reader(self, inputs: np.ndarray, cache: Path | None) -> Reader:
+        """:meth:`apply` on chosen rows; see :func:`fedcore.models.token_cache.token_reader`."""
+        return token_reader(self.to_json(), self._tokenise, inputs, cache)
+
+    def _tokenise(self, texts: Sequence[str]) -> np.ndarray:
+        """(n, max_tokens) int32."""
         tokenizer = planned_tokenizer(self.name, self.revision, self.tokenizer)
-        if not len(inputs):
-            return torch.zeros((0, self.max_tokens), dtype=torch.int32)
+        if not len(texts):
+            return np.zeros((0, self.max_tokens), dtype=np.int32)
         found = tokenizer(
-            unpack(np.asarray(inputs)),
+            list(texts),
             truncation=True,
             max_length=self.max_tokens,
             padding="max_length",
@@ -71,7 +82,7 @@ class TextPreprocess:
             return_token_type_ids=False,
             return_tensors="np",
         )
-        return torch.from_numpy(np.asarray(found["input_ids"], dtype=np.int32))
+        return np.asarray(found["input_ids"], dtype=np.int32)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON value that :func:`fedcore.models.preprocess.preprocess_from_json` takes back."""

@@ -52,7 +52,7 @@ class TransformerClassifier(nn.Module):
         self.backbone = backbone
         self.head = head.to(weight.device)  # quantised weights are on a GPU already
         self.adapter = adapter or AdapterSettings()
-        self._cuts: dict[int | None, tuple[nn.Module, nn.Module]] = {}
+        self._views: tuple[Below, Above, Above] | None = None
         self._first = 0  # block with something to train
         if mode == "adapters":
             self._first = add_adapters(backbone.network, self.adapter)
@@ -72,20 +72,28 @@ class TransformerClassifier(nn.Module):
 
     def cut(self) -> Cut | None:
         """After all of the backbone when the head alone is trained now, else before the first block
-        with something to train; see :class:`fedcore.models.frozen.CanBeCut`."""
-        if not any(parameter.requires_grad for parameter in self.backbone.parameters()):
-            named = dict(self.backbone.named_parameters())
-            travelling = {name: named[name] for name in self._travel}
-            travelling |= {n: t for n, t in carried(self.backbone).items() if t is not None}
-            return Cut(self.backbone, self.head, travelling)
+        with something to train; see :class:`fedcore.models.frozen.CanBeCut`.
+
+        What is below that block runs once for both.
+        """
+        is_frozen = not any(parameter.requires_grad for parameter in self.backbone.parameters())
         if not self._can_be_cut:
-            return None
-        if self._first not in self._cuts:
-            self._cuts[self._first] = (
-                Below(self.backbone, self._first),
-                Above(self.backbone, self._first, self.head),
-            )
-        return Cut(*self._cuts[self._first])
+            return self._frozen(self.backbone, None) if is_frozen else None
+        below, features, logits = self._views = self._views or (
+            Below(self.backbone, self._first),
+            Above(self.backbone, self._first, nn.Identity()),
+            Above(self.backbone, self._first, self.head),
+        )
+        return self._frozen(features, below) if is_frozen else Cut(below, logits)
+
+    def _frozen(self, backbone: nn.Module, below: nn.Module | None) -> Cut:
+        """The cut before the head; of the backbone's tensors those travel that others train."""
+        named = dict(self.backbone.named_parameters())
+        brought = {id(named[name]) for name in self._travel}
+        brought |= {id(tensor) for tensor in carried(self.backbone).values() if tensor is not None}
+        tensors = backbone.state_dict(keep_vars=True).items()
+        travelling = {name: tensor for name, tensor in tensors if id(tensor) in brought}
+        return Cut(backbone, self.head, below, travelling)
 
     def fit(self, params: Arrays) -> None:
         """Take the ranks of adapters and the corrections of weights that ``params`` have."""

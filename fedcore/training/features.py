@@ -6,9 +6,7 @@ and nothing in it is ever sent.
 
 from __future__ import annotations
 
-import os
-import tempfile
-import warnings
+from collections.abc import Collection
 from functools import lru_cache
 from pathlib import Path
 from weakref import WeakKeyDictionary
@@ -18,8 +16,10 @@ import torch
 from torch import nn
 
 from fedcore.digests import digest_arrays, digest_json
+from fedcore.kept_files import keep, warn_of_damage
 from fedcore.models.frozen import Cut
 from fedcore.models.preprocess import Preprocess
+from fedcore.models.reader import Reader
 
 # Inputs of a forward pass. Fixed, because sums differ in the last bit between batch sizes.
 CHUNK = 16
@@ -28,19 +28,25 @@ _DIGESTS: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
 
 
 def frozen_digest(cut: Cut) -> str:
-    """SHA-256 of the frozen backbone's layers and tensors; most never change while it lives."""
-    backbone = cut.backbone
-    if backbone not in _DIGESTS:
+    """SHA-256 of the layers and tensors before the head; most never change while the cut lives."""
+    never = [] if cut.below is None else [_digest_once(cut.below, ())]
+    never.append(_digest_once(cut.backbone, cut.travelling))
+    if len(never) == 1 and not cut.travelling:
+        return never[0]
+    anew = digest_arrays({name: _array(tensor) for name, tensor in cut.travelling.items()})
+    return digest_json([*never, anew])
+
+
+def _digest_once(part: nn.Module, but: Collection[str]) -> str:
+    """SHA-256 of the part's layers and tensors as it was first met, but for some of its tensors."""
+    if part not in _DIGESTS:
         arrays = {
             name: _array(tensor)
-            for name, tensor in backbone.state_dict(keep_vars=True).items()
-            if name not in cut.travelling
+            for name, tensor in part.state_dict(keep_vars=True).items()
+            if name not in but
         }
-        _DIGESTS[backbone] = digest_json([repr(backbone), digest_arrays(arrays)])
-    if not cut.travelling:
-        return _DIGESTS[backbone]
-    anew = digest_arrays({name: _array(tensor) for name, tensor in cut.travelling.items()})
-    return digest_json([_DIGESTS[backbone], anew])
+        _DIGESTS[part] = digest_json([repr(part), digest_arrays(arrays)])
+    return _DIGESTS[part]
 
 
 def backbone_features(
@@ -62,7 +68,7 @@ def backbone_features(
       device: where to compute.
     """
     if cache is None:
-        return _computed(cut.backbone, inputs, preprocess, device)
+        return _computed(cut, inputs, preprocess, None, device)
     key = digest_json(
         {
             "backbone": frozen_digest(cut),
@@ -77,20 +83,35 @@ def backbone_features(
     kept = _read(path)
     if kept is not None:
         return kept
-    features = _computed(cut.backbone, inputs, preprocess, device)
+    features = _computed(cut, inputs, preprocess, cache, device)
     _write(path, features)
     return features
 
 
+def _reader(
+    cut: Cut, inputs: np.ndarray, preprocess: Preprocess, cache: Path | None, device: str
+) -> Reader:
+    """What the backbone reads of chosen inputs: themselves, or features of what is below it."""
+    if cut.below is None:
+        return preprocess.reader(inputs, cache)
+    states = backbone_features(Cut(cut.below, cut.backbone), inputs, preprocess, cache, device)
+    return lambda rows: states[torch.from_numpy(rows)]
+
+
 def _computed(
-    backbone: nn.Module, inputs: np.ndarray, preprocess: Preprocess, device: str
+    cut: Cut,
+    inputs: np.ndarray,
+    preprocess: Preprocess,
+    cache: Path | None,
+    device: str,
 ) -> torch.Tensor:
+    backbone, order = cut.backbone, preprocess.order(inputs)
+    read = _reader(cut, inputs, preprocess, cache, device)
     modes = {module: module.training for module in backbone.modules()}
-    order = preprocess.order(inputs)
     backbone.eval()
     with torch.no_grad():
         parts = [
-            backbone(preprocess.apply(inputs[chunk]).to(device)).cpu()
+            backbone(read(chunk).to(device)).cpu()
             for chunk in np.split(order, range(CHUNK, len(order), CHUNK))
         ]
     for module, mode in modes.items():
@@ -127,7 +148,7 @@ def _read(path: Path) -> torch.Tensor | None:
             return features
     except OSError:
         return None
-    warnings.warn(f"cached features {path.name} are damaged; computed again", stacklevel=2)
+    warn_of_damage(path, "features")
     return None
 
 
@@ -149,21 +170,7 @@ def _is_intact(path: Path, inode: int, size: int, changed: int) -> bool:
 
 
 def _write(path: Path, features: torch.Tensor) -> None:
-    """Under another name first, so that no half-written file is ever read."""
     from safetensors.torch import save
 
     digest = digest_arrays({"features": _array(features)})
-    content = save({"features": features}, metadata={"digest": digest})
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        # Only speed is lost: the features are in memory.
-        warnings.warn(f"features were not kept in {path.parent}: {error}", stacklevel=2)
+    keep(path, save({"features": features}, metadata={"digest": digest}), "features")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,15 +21,27 @@ KEPT_BYTES = 256 * 2**20
 class Samples:
     """Inputs of ``len(samples)`` samples; ``batch(indices)`` is what a model reads, (b, ...)."""
 
-    def __init__(self, inputs: np.ndarray | torch.Tensor, preprocess: Preprocess | None) -> None:
-        """Raw arrays with their preprocessing, or a tensor (cached features) with None."""
+    def __init__(
+        self,
+        inputs: np.ndarray | torch.Tensor,
+        preprocess: Preprocess | None,
+        cache: Path | None = None,
+    ) -> None:
+        """Raw arrays with their preprocessing, or a tensor (cached features) with None.
+
+        Args:
+          cache: folder where what preprocessing gives may be kept; speed only.
+        """
         self.raw = inputs
         self.preprocess = preprocess
         self._ready: torch.Tensor | None = None
         if preprocess is None:
             self._ready = inputs  # type: ignore[assignment]
-        elif 4 * len(inputs) * math.prod(preprocess.output_shape(inputs.shape[1:])) <= KEPT_BYTES:
-            self._ready = preprocess.apply(np.asarray(inputs))
+            return
+        raw = np.asarray(inputs)
+        self._read = preprocess.reader(raw, cache)
+        if 4 * len(raw) * math.prod(preprocess.output_shape(raw.shape[1:])) <= KEPT_BYTES:
+            self._ready = self._read(np.arange(len(raw)))
 
     def __len__(self) -> int:
         return len(self.raw)
@@ -37,6 +50,4 @@ class Samples:
         """The preprocessed samples at ``indices``, in that order."""
         if self._ready is not None:
             return self._ready[indices]
-        if self.preprocess is None:
-            raise RuntimeError("a tensor without preprocessing is always ready")
-        return self.preprocess.apply(np.asarray(self.raw)[indices.numpy()])
+        return self._read(indices.numpy())

@@ -65,7 +65,7 @@ def train(
       drift: a term added to each gradient, see :data:`fedcore.training.contract.Drift`.
       class_weights: (labels,) of the federation, for ``settings.class_weights == "federation"``
         (:func:`fedcore.training.class_weights.balanced_weights`).
-      cache: folder for features of frozen backbones; speed only.
+      cache: folder for features of frozen backbones and tokens of texts; speed only.
       device: from :func:`fedcore.training.device.choose_device`.
       private: train under example-level differential privacy: its steps and sampling instead of
         the settings' epochs, steps and batch size, and no metrics.
@@ -145,7 +145,7 @@ def predict(
         float32.
       preprocess: what turns ``inputs`` into what the model reads.
       batch_size: samples of a batch.
-      cache: folder for features of frozen backbones; speed only.
+      cache: folder for features of frozen backbones and tokens of texts; speed only.
       device: where to compute.
       parts: that were trained last: features are kept before the first of them.
     """
@@ -200,7 +200,7 @@ def _network_and_samples(
     if keeps_features and frozen is not None:
         features = backbone_features(frozen, inputs, preprocess, cache, device)
         return frozen.head, Samples(features, None)
-    return model, Samples(inputs, preprocess)
+    return model, Samples(inputs, preprocess, cache)
 
 
 def _class_weights(

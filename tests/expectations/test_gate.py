@@ -14,7 +14,7 @@ from fedcore.audit.checks.catalogue import SUITES, rules_of, suite_of
 from fedcore.audit.settings import AuditSettings
 from fedcore.audit.table import sample_table
 from fedcore.data.dataset import Dataset, Split
-from fedcore.data.text_bytes import pack
+from fedcore.data.text_bytes import pack, unpack
 from fedcore.partition.partition import Partition
 from fedcore.task import Task, TaskKind
 
@@ -126,6 +126,17 @@ def test_gate_and_fedcore_agree_on_partitions():
         "every-sample",
         "shared-by-clients",
     }
+
+
+def test_gate_and_fedcore_agree_on_texts_at_clients():
+    parts = {"a": np.arange(7), "b": np.arange(7, 20)}
+    dataset = messy("text")
+    inputs = dataset.splits["train"].inputs
+    inputs[8] = pack([f"{unpack(inputs[5:6])[0]} more"], 260)
+    partition = Partition({"train": parts}, {"kind": "plugin"}, 0)
+    report = audit_partition(dataset, partition, TEXT_SETTINGS, run_suite=validate)
+    assert report == audit_partition(dataset, partition, TEXT_SETTINGS)
+    assert "alike-at-clients" in {finding.check for finding in report.findings}
 
 
 @pytest.mark.parametrize("name", sorted(SUITES))

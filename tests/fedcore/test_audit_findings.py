@@ -398,7 +398,7 @@ def test_partition_audit_warns_of_shared_content_and_of_test_samples_without_a_c
     assert report.passed
     assert [finding.message for finding in report.findings] == [
         "20 samples of test belong to no client.",
-        "1 row of train is held by more than one client.",
+        "1 row of train is held by more than one client, at the clients a and b.",
     ]
     assert report.findings[1].examples == ("train[0] at a = train[5] at b",)
 

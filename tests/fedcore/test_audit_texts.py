@@ -101,15 +101,23 @@ def test_repeats_conflicts_and_owners():
     assert checks["shared-by-owners"].message == "1 text of train is held by more than one owner."
 
 
-def test_the_same_text_at_two_clients():
-    dataset = written(written(texts(), ("train", 3), NOTE), ("train", 8), AGAIN)
-    parts = {"a": np.arange(5), "b": np.arange(5, 40)}
+def at_clients(dataset, settings=None, **parts):
+    """What the audit of a partition finds; without parts, a has the first five training texts."""
+    parts = parts or {"a": np.arange(5), "b": np.arange(5, 40)}
     central = {"a": np.arange(6), "b": np.arange(6, 12)}, {"a": np.arange(20)}
     indices = dict(zip(("train", "val", "test"), (parts, *central), strict=True))
     partition = Partition(indices, {"kind": "iid"}, 0)
-    [finding] = audit_partition(dataset, partition, AuditSettings()).findings
-    assert finding.check == "shared-by-clients"
-    assert finding.message == "1 text of train is held by more than one client."
+    return audit_partition(dataset, partition, settings or AuditSettings()).findings
+
+
+def test_the_same_text_at_two_clients():
+    dataset = written(written(texts(), ("train", 3), NOTE), ("train", 8), AGAIN)
+    [finding] = at_clients(dataset)
+    assert (finding.check, finding.severity) == ("shared-by-clients", "warning")
+    assert finding.message == (
+        "1 text of train is held by more than one client, at the clients a and b."
+    )
+    assert finding.examples == ("train[3] at a = train[8] at b",)
 
 
 def test_empty_texts():
@@ -199,6 +207,49 @@ def test_nearly_the_same_text_is_a_warning():
     # 30 of 150 words apart nearly every run differs.
     far = written(dataset, ("test", 4), changed_words(note, 30))
     assert found(far) == ()
+
+
+def nearly_the_same(*places):
+    """A data set in which texts at these places of train are nearly the same."""
+    note = " ".join(words(150, 900))
+    dataset = texts()
+    for number, at in enumerate(places):
+        dataset = written(dataset, ("train", at), changed_words(note, 1, number))
+    return dataset
+
+
+def test_nearly_the_same_text_at_two_clients_is_a_warning():
+    dataset = nearly_the_same(2, 7, 39)
+    [finding] = at_clients(dataset)
+    assert (finding.check, finding.severity) == ("alike-at-clients", "warning")
+    assert (finding.splits, finding.count) == (("train",), 3)
+    assert finding.message == (
+        "3 texts of train have at least 80% of runs of 5 words in common with a text of another "
+        "client, at the clients a and b."
+    )
+    pairs = [example.split(" (")[0] for example in finding.examples]
+    assert sorted(pairs) == ["train[2] at a ~ train[39] at b", "train[2] at a ~ train[7] at b"]
+    for near in (NearDuplicates(enabled=False), NearDuplicates(similarity=1.0)):
+        assert at_clients(dataset, AuditSettings(near_duplicates=near)) == ()
+    severe = AuditSettings(severity={"alike-at-clients": "error"})
+    assert [one.severity for one in at_clients(dataset, severe)] == ["error"]
+
+
+def test_texts_that_are_alike_at_one_client_are_its_own_affair():
+    assert at_clients(nearly_the_same(6, 7, 39)) == ()
+    third = {"a": np.arange(5), "b": np.arange(5, 20), "c": np.arange(20, 40)}
+    [finding] = at_clients(nearly_the_same(6, 7, 39), **third)
+    assert finding.count == 3 and finding.message.endswith("at the clients b and c.")
+
+
+def test_a_text_that_two_clients_hold_and_one_that_is_nearly_the_same():
+    dataset = nearly_the_same(2, 3)
+    same = " ".join(changed_words(" ".join(words(150, 900)), 1).upper().split())
+    shared, alike = at_clients(written(dataset, ("train", 9), same))
+    assert (shared.check, shared.count) == ("shared-by-clients", 1)
+    # The text at a and b, and the one at a that is like that of b.
+    assert (alike.check, alike.count) == ("alike-at-clients", 2)
+    assert [one.split(" (")[0] for one in alike.examples] == ["train[9] at b ~ train[3] at a"]
 
 
 def test_no_word_of_a_text_is_in_a_report():

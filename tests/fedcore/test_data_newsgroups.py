@@ -1,6 +1,7 @@
 """20 newsgroups: small files of the official format; parts are removed as scikit-learn does."""
 
 import io
+import shutil
 import tarfile
 
 import numpy as np
@@ -40,14 +41,21 @@ def posts():
     }
 
 
-def write_archive(folder, monkeypatch, files):
+def write_archive(folder, monkeypatch, files, others=()):
+    """As the official one: folders first, then their posts; and members of other kinds."""
     path = folder / "text" / "newsgroups" / newsgroups.ARCHIVE
     path.parent.mkdir(parents=True)
     with tarfile.open(path, "w:gz") as archive:
+        for name in sorted({"/".join(parts[:depth]) for parts in files for depth in (1, 2)}):
+            member = tarfile.TarInfo(f"{name}/")
+            member.type, member.mode = tarfile.DIRTYPE, 0o755
+            archive.addfile(member)
         for parts, data in files.items():
             member = tarfile.TarInfo("/".join(parts))
             member.size = len(data)
             archive.addfile(member, io.BytesIO(data))
+        for member in others:
+            archive.addfile(member, io.BytesIO(b"x" * member.size))
     monkeypatch.setattr(newsgroups, "SHA256", checksum_of(path, "sha256"))
     return path
 
@@ -97,6 +105,89 @@ def test_posts_and_their_groups(archive):
 def test_another_archive_is_refused(archive):
     path = archive / "text" / "newsgroups" / newsgroups.ARCHIVE
     path.write_bytes(path.read_bytes() + b"x")
+    with pytest.raises(ChecksumMismatch, match=r"20news-bydate.tar.gz has sha256"):
+        Newsgroups(download=False).load(archive)
+
+
+ODD = {
+    "latin": b'From: Jos\xe9\nOrganization: "Universit\xe4t"\n\nna\xefve \xa320 \xff\x80\x9f end\n',
+    "quoted header": b'Subject: =?iso-8859-1?Q?Caf=E9?=\nReply-To: "a > b"@x\n\nbody =E9 stays\n',
+    "bytes of utf-8": "Subject: x\n\nd\u00e9j\u00e0 \u2013 vu\n".encode(),
+    "no body": b"From: a@b\nSubject: empty\n\n",
+    "headers alone": b"From: a@b\nSubject: never ends",
+    "nothing": b"",
+    "white": b"From: a\n\n \t \n\n\n",
+    "quotes alone": b"From: a\n\n> all\n| of\nbob wrote:\n",
+    "crlf": b"From: a\r\nSubject: b\r\n\r\nbody\r\n",
+    "escapes": b"From: a\n\n\x1b[1mbold\x07\x0c\n--\nsigned\n",
+    "folded": b"References: <1@a>\n\t<2@b>\n\n\nlate body\n",
+}
+
+
+@pytest.mark.parametrize("remove", [(), ("headers", "footers", "quotes")])
+def test_odd_posts_are_read_as_scikit_learn_reads_them(tmp_path, monkeypatch, remove):
+    files = posts() | {
+        (FOLDERS[split], "sci.med", f"6000{number}"): post
+        for split in FOLDERS
+        for number, post in enumerate(ODD.values())
+    }
+    path = write_archive(tmp_path, monkeypatch, files)
+    dataset = Newsgroups(download=False, val_fraction=0, remove=remove).load(tmp_path)
+    unpacked = shutil.copy(path, tmp_path / "copy.tar.gz")  # scikit-learn removes it
+    monkeypatch.setattr(theirs, "_fetch_remote", lambda *args, **kwargs: unpacked)
+    for split, part in dataset.splits.items():
+        expected = theirs.fetch_20newsgroups(
+            data_home=tmp_path / "theirs", subset=split, shuffle=False, remove=remove
+        )
+        # In another order: scikit-learn shuffles what it keeps.
+        ours = zip(part.targets.tolist(), unpack(part.inputs), strict=True)
+        assert sorted(ours) == sorted(zip(expected.target.tolist(), expected.data, strict=True))
+        assert list(expected.target_names) == list(GROUPS)
+    if remove:
+        texts = unpack(dataset.splits["test"].inputs)[GROUPS.index("sci.med") * EACH["test"] :]
+        assert "na\xefve \xa320 \xff\x80\x9f end" in texts[EACH["test"]]
+
+
+def test_a_nul_in_a_post_is_a_space(tmp_path, monkeypatch):
+    first = FOLDERS["train"], GROUPS[0], "1"
+    write_archive(tmp_path, monkeypatch, posts() | {first: b"From: a\n\none\0two"})
+    train = Newsgroups(download=False, val_fraction=0).load(tmp_path).splits["train"]
+    assert unpack(train.inputs)[0] == "one two"
+
+
+def member(name, kind=tarfile.REGTYPE, link=""):
+    made = tarfile.TarInfo(name)
+    made.type, made.linkname, made.size = kind, link, 1 if kind == tarfile.REGTYPE else 0
+    return made
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        member("../outside"),
+        member("20news-bydate-train/sci.med/../../../outside"),
+        member("20news-bydate-train/../outside"),
+        member("/tmp/outside"),
+        member("20news-bydate-train/sci.med/1", tarfile.SYMTYPE, "/etc/passwd"),
+        member("20news-bydate-train/sci.med/1", tarfile.LNKTYPE, "../outside"),
+        member("20news-bydate-train/sci.med/1", tarfile.FIFOTYPE),
+    ],
+    ids=lambda other: f"{other.name} {other.type.decode()}",
+)
+def test_members_that_lead_out_of_the_archive_are_refused(tmp_path, monkeypatch, other):
+    write_archive(tmp_path, monkeypatch, posts(), [other])
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ValueError, match=r"20news-bydate.tar.gz holds .*outside|no plain file"):
+        Newsgroups(download=False).load(tmp_path)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_damaged_archive_is_refused_before_it_is_opened(archive, monkeypatch):
+    path = archive / "text" / "newsgroups" / newsgroups.ARCHIVE
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    monkeypatch.setattr(newsgroups.tarfile, "open", None)
     with pytest.raises(ChecksumMismatch, match=r"20news-bydate.tar.gz has sha256"):
         Newsgroups(download=False).load(archive)
 

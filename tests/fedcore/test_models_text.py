@@ -14,7 +14,8 @@ from fedcore.data.text_bytes import pack
 from fedcore.digests import digest_arrays
 from fedcore.models.build import build_model
 from fedcore.models.checkpoint import CheckpointNotFound
-from fedcore.models.frozen import on_frozen_backbone
+from fedcore.models.cutting import find_blocks
+from fedcore.models.frozen import Cut, on_frozen_backbone
 from fedcore.models.parts import part_of, training_only
 from fedcore.models.preprocess import preprocess_for, preprocess_from_json
 from fedcore.models.settings import DeitTinyRandomSettings, MlpSettings, TextTransformerSettings
@@ -207,11 +208,46 @@ def test_a_cache_changes_no_byte_and_head_rounds_keep_what_is_before_the_head(
         learn(model, tiny_bert, parts=parts, cache=cache)
         return digest_arrays(trainable_state(model))
 
-    for number, parts in enumerate((("head",), None), 1):
+    for parts in (("head",), None):
         without = trained(None, parts)
         assert trained(tmp_path, parts) == without, "filling it"
         assert trained(tmp_path, parts) == without, "using it"
-        assert len(list(tmp_path.rglob("*.safetensors"))) == number
+        # Features before the head, and below them the states that the adapters read too.
+        assert len(list(tmp_path.rglob("*.safetensors"))) == 2
+
+
+@pytest.mark.parametrize("base", ["float32", "bfloat16"])
+def test_features_from_kept_states_are_those_of_the_whole_encoder(
+    tiny_bert, tmp_path, base
+) -> None:
+    texts = pack(["cat"] * CHUNK + [*TEXTS, "the cat sat on a mat"], 40)
+    model, preprocess = build(tiny_bert, base=base).eval(), settings(tiny_bert).preprocess(TEXT)
+    load_trainable(model, random_params(model))
+    whole = backbone_features(Cut(model.backbone, model.head), texts, preprocess, None)
+    ran = []
+    with training_only(model, ("head",)):
+        found = on_frozen_backbone(model)
+        found.below.register_forward_hook(lambda *_: ran.append(0))
+        for cache in (None, tmp_path, tmp_path):
+            assert torch.equal(backbone_features(found, texts, preprocess, cache), whole)
+    rest = on_frozen_backbone(model)
+    assert rest.backbone is found.below
+    backbone_features(rest, texts, preprocess, tmp_path)
+    chunks = -(-len(texts) // CHUNK)
+    assert len(ran) == 2 * chunks, "without a cache, and once with it"
+
+
+def test_the_digest_below_a_last_block_is_of_all_its_tensors(tiny_bert) -> None:
+    digests = set()
+    for changed in (False, True):
+        model = build(tiny_bert, mode="last-block")
+        if changed:
+            with torch.no_grad():
+                first = find_blocks(model.backbone.network)[1][0]
+                first.attention.self.query.weight.add_(1)
+        with training_only(model, ("head",)):
+            digests.add(frozen_digest(on_frozen_backbone(model)))
+    assert len(digests) == 2
 
 
 def test_kept_features_follow_the_adapters_below_them(tiny_bert, tmp_path) -> None:

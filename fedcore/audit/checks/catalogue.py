@@ -20,6 +20,7 @@ from fedcore.audit.checks.duplicates import (
 )
 from fedcore.audit.checks.labels import check_class_support, check_labels
 from fedcore.audit.checks.near import check_near_duplicates
+from fedcore.audit.checks.near_clients import check_alike_at_clients
 from fedcore.audit.checks.near_texts import check_near_texts
 from fedcore.audit.checks.sizes import check_split_sizes
 from fedcore.audit.checks.texts import check_empty_texts, check_readable, check_text_lengths
@@ -76,6 +77,7 @@ SUITES: Mapping[str, tuple[Check, ...]] = {
         Check("one-client", check_one_client),
         Check("every-sample", check_every_sample),
         Check("shared-by-clients", check_shared_by_clients, ("noun",)),
+        Check("alike-at-clients", check_alike_at_clients, ("similarity",)),
     ),
 }
 

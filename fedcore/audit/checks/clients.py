@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fedcore.audit.checks.duplicates import shared_content
 from fedcore.audit.finding import Finding, Severity
-from fedcore.audit.wording import EXAMPLES, count_of, have, listed, place, places, splits_of
+from fedcore.audit.wording import (
+    EXAMPLES,
+    at_clients,
+    count_of,
+    have,
+    listed,
+    place,
+    places,
+    splits_of,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,4 +79,9 @@ def _why_no_client(owners: list[str]) -> str:
 def check_shared_by_clients(table: pd.DataFrame, *, noun: str) -> tuple[Finding, ...]:
     """No training input occurs, byte for byte, at two clients."""
     rows = table[(table["split"] == "train") & table["client"].notna() & table["digest"].notna()]
-    return shared_content(rows, "client", "shared-by-clients", noun)
+    found = shared_content(rows, "client", "shared-by-clients", noun)
+    if not found:
+        return ()
+    held = rows.groupby("digest", sort=False)["client"].transform("nunique")
+    where = at_clients(rows.loc[held > 1, "client"].unique())
+    return tuple(replace(one, message=f"{one.message.rstrip('.')}, {where}.") for one in found)

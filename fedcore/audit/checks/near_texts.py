@@ -28,7 +28,7 @@ def check_near_texts(table: pd.DataFrame, *, similarity: float | None) -> tuple[
     for one, other in split_pairs(table):
         left, right = table[table["split"] == one], table[table["split"] == other]
         right = right[~right["digest"].isin(left["digest"])]
-        at, share = most_alike(_signatures(left), _signatures(right), similarity)
+        at, share = most_alike(signatures_in(left), signatures_in(right), similarity)
         near = np.flatnonzero(at >= 0)
         if not len(near):
             continue
@@ -48,6 +48,6 @@ def check_near_texts(table: pd.DataFrame, *, similarity: float | None) -> tuple[
     return tuple(found)
 
 
-def _signatures(rows: pd.DataFrame) -> np.ndarray:
-    """(n, permutations) uint32."""
+def signatures_in(rows: pd.DataFrame) -> np.ndarray:
+    """(n, permutations) uint32 of rows of the sample table."""
     return np.frombuffer(b"".join(rows["signature"]), dtype=np.uint32).reshape(-1, PERMUTATIONS)
