@@ -11,6 +11,8 @@ from benchmarks.harness import Measured, config_of
 CONFIG = "medical-abstracts"
 ONE = {"partition.kind": "iid", "partition.clients": 1, "rounds.min_clients": 1}
 PROBE_ROUNDS = 30
+# Four passes that train adapters; after ten its loss on fold 0 rises and its accuracy falls.
+CENTRAL_ROUNDS = 19
 # Clipped gradients are short and their noise is even over parameters: plain SGD, large steps.
 PRIVATE = {
     "privacy.kind": "example",
@@ -24,7 +26,7 @@ PRIVATE = {
     "rounds.count": 17,
 }
 SILOS = {"training.batch_size": 64, "training.steps": 4}
-WHOLE = {"training.batch_size": 256, "training.steps": 6}
+WHOLE = {"training.batch_size": 1024, "training.steps": 6}
 PRIVATE_FOLDS = 3
 
 
@@ -56,7 +58,7 @@ CASES = {
             "training.weight_decay": 3.0,
         },
     ),
-    CENTRAL: Case(ONE),
+    CENTRAL: Case({**ONE, "rounds.count": CENTRAL_ROUNDS}),
     FEDERATED: Case({}, CENTRAL, least=0.97),
     "federated, frozen A": Case({"aggregation.adapters.kind": "frozen_a"}, CENTRAL, least=0.95),
 }

@@ -37,7 +37,7 @@ def which_private(runs: Runs) -> str:
         f" Privacy of each record, delta 1e-5: the first {count}, each with its own seed, compared "
         "with the same folds and seeds without it; clients draw noise from their own secrets. 15 "
         "rounds of the head, two of adapters (A frozen) and head, plain SGD at 0.6, gradients "
-        "clipped to norm 1; expected batches of 256 and six steps a round centrally, of 64 and "
+        "clipped to norm 1; expected batches of 1024 and six steps a round centrally, of 64 and "
         "four steps at clients, settings chosen inside the training rows of fold 0. A client of "
         "fewer rows takes them all in every step, under noise that is larger the fewer they are: "
         "its multiplier is 4.2 with 77 rows, 0.9 with 566."
