@@ -35,13 +35,13 @@ class AdaptedText(TextTransformerSettings, title="Text transformer"):
     mode: Mode = "adapters"
 
 
-class AdaptedImage(TransformerSettings, title="Transformer"):
+class AdaptedImage(TransformerSettings, title="Image transformer"):
     """A pretrained image classifier with adapters."""
 
     mode: Mode = "adapters"
 
 
-class AdaptedLanguage(CausalTransformerSettings, title="Causal transformer"):
+class AdaptedLanguage(CausalTransformerSettings, title="Causal language model"):
     """A pretrained causal language model with adapters, for texts that it learns to write."""
 
     mode: Annotated[
