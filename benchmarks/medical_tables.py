@@ -40,7 +40,11 @@ def which_private(runs: Runs) -> str:
         "clipped to norm 1; expected batches of 1024 and six steps a round centrally, of 64 and "
         "four steps at clients, settings chosen inside the training rows of fold 0. A client of "
         "fewer rows takes them all in every step, under noise that is larger the fewer they are: "
-        "its multiplier is 4.2 with 77 rows, 0.9 with 566."
+        "its multiplier is 4.2 with 77 rows, 0.9 with 566. Of the clip norm that is a deviation "
+        "of 0.065 and 0.014 in each entry of a client's mean gradient, and 0.0022 and 0.0035 of "
+        "the cohort's once clients are weighted by rows: small clients learn from the others "
+        "and do not drown them. With 23 rows, fewer than any client here has, it would be 0.215 "
+        "and 0.0021: such a client adds next to nothing of its own."
     )
 
 
