@@ -9,7 +9,7 @@ from pydantic import Field
 
 from fedcore.models.built import Dropout
 from fedcore.models.preprocess import Preprocess
-from fedcore.models.transformer_settings import Pretrained
+from fedcore.models.transformer_settings import Pretrained, texts_only
 from fedcore.models.weights import Base
 
 if TYPE_CHECKING:
@@ -61,11 +61,7 @@ class CausalTransformerSettings(Pretrained, title="Causal transformer"):
         """What the checkpoint's tokenizer does."""
         from fedcore.models.causal_tokens import causal_tokens
 
-        if features["kind"] != "text":
-            raise ValueError(
-                f"model kind={self.kind!r} reads texts; the data is a {features['kind']}. Use "
-                "another kind of model."
-            )
+        texts_only(self.kind, features)
         return causal_tokens(self.name, self.revision, self.max_tokens)
 
     def build(self, task: Task, input_shape: tuple[int, ...]) -> nn.Module:

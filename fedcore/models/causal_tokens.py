@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 
 from fedcore.data.prompted import part
-from fedcore.data.text_bytes import unpack
 from fedcore.models.checkpoint import find_checkpoint
-from fedcore.models.reader import Reader
-from fedcore.models.token_cache import token_reader
 from fedcore.models.tokens import (
+    TokenPreprocess,
     check_length,
     load_tokenizer,
     planned_tokenizer,
     tokenizer_digest,
 )
-
-if TYPE_CHECKING:
-    import torch
 
 # Below every ~id, and no token of the vocabulary: GPT-2 has none for padding, and its end of text,
 # which others take for it, is a token to be learned.
@@ -30,7 +24,7 @@ PADDING = int(np.iinfo(np.int32).min)
 
 
 @dataclass(frozen=True)
-class CausalPreprocess:
+class CausalPreprocess(TokenPreprocess):
     """Token ids of a checkpoint's tokenizer: ``id`` where the token is scored, ``~id`` (negative)
     where it is only read, then ``PADDING`` up to ``max_tokens``.
 
@@ -40,43 +34,13 @@ class CausalPreprocess:
     too long it loses its last ones, and no end follows.
 
     Attributes:
-      name, revision: where the tokenizer lies (:func:`fedcore.models.checkpoint.find_folder`).
-      tokenizer: SHA-256 of its files; another one under the same name is refused.
-      max_tokens: of a text, special ones included.
       begin: token ids that the tokenizer puts before a text.
       end: token id of the end of text.
     """
 
-    name: str
-    revision: str
-    tokenizer: str
-    max_tokens: int
     begin: tuple[int, ...]
     end: int
     kind: Literal["causal"] = "causal"
-
-    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """(max_tokens,), whatever the number of bytes."""
-        return (self.max_tokens,)
-
-    def order(self, inputs: np.ndarray) -> np.ndarray:
-        """(n,) indices by length: batches of like length need little padding."""
-        return np.argsort((inputs != 0).sum(1), kind="stable")
-
-    def apply(self, inputs: np.ndarray) -> torch.Tensor:
-        """(n, most_bytes) uint8, as :func:`fedcore.data.text_bytes.pack` makes it, to int32
-        (n, max_tokens).
-
-        Raises:
-          ValueError: rows that are no text, or the checkpoint has another tokenizer now.
-        """
-        import torch
-
-        return torch.from_numpy(self._tokenise(unpack(np.asarray(inputs))))
-
-    def reader(self, inputs: np.ndarray, cache: Path | None) -> Reader:
-        """:meth:`apply` on chosen rows; see :func:`fedcore.models.token_cache.token_reader`."""
-        return token_reader(self.to_json(), self._tokenise, inputs, cache)
 
     def prompts(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids to go on from, of each text the last ones: ``max_tokens`` at most, and at least
@@ -95,8 +59,7 @@ class CausalPreprocess:
         return text
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON value that :func:`fedcore.models.preprocess.preprocess_from_json` takes back."""
-        return asdict(self) | {"begin": list(self.begin)}
+        return super().to_json() | {"begin": list(self.begin)}
 
     def _tokenise(self, texts: Sequence[str]) -> np.ndarray:
         """(n, max_tokens) int32."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -28,22 +29,19 @@ FILES = (
 
 
 @dataclass(frozen=True)
-class TextPreprocess:
-    """Token ids of a checkpoint's tokenizer, cut or padded on the right to ``max_tokens``.
+class TokenPreprocess(ABC):
+    """How a checkpoint's tokenizer makes ``max_tokens`` numbers of each text.
 
     Attributes:
       name, revision: where the tokenizer lies (:func:`fedcore.models.checkpoint.find_folder`).
       tokenizer: SHA-256 of its files; another one under the same name is refused.
       max_tokens: of a text, special ones included.
-      pad: token id of padding.
     """
 
     name: str
     revision: str
     tokenizer: str
     max_tokens: int
-    pad: int
-    kind: Literal["text"] = "text"
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """(max_tokens,), whatever the number of bytes."""
@@ -54,7 +52,7 @@ class TextPreprocess:
         return np.argsort((inputs != 0).sum(1), kind="stable")
 
     def apply(self, inputs: np.ndarray) -> torch.Tensor:
-        """(n, most_bytes) uint8, as :func:`fedcore.data.text_bytes.pack` makes it, to int32 ids
+        """(n, most_bytes) uint8, as :func:`fedcore.data.text_bytes.pack` makes it, to int32
         (n, max_tokens).
 
         Raises:
@@ -67,6 +65,26 @@ class TextPreprocess:
     def reader(self, inputs: np.ndarray, cache: Path | None) -> Reader:
         """:meth:`apply` on chosen rows; see :func:`fedcore.models.token_cache.token_reader`."""
         return token_reader(self.to_json(), self._tokenise, inputs, cache)
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON value that :func:`fedcore.models.preprocess.preprocess_from_json` takes back."""
+        return asdict(self)
+
+    @abstractmethod
+    def _tokenise(self, texts: Sequence[str]) -> np.ndarray:
+        """(n, max_tokens) int32, a function of each text alone."""
+
+
+@dataclass(frozen=True)
+class TextPreprocess(TokenPreprocess):
+    """Token ids, cut or padded on the right.
+
+    Attributes:
+      pad: token id of padding.
+    """
+
+    pad: int
+    kind: Literal["text"] = "text"
 
     def _tokenise(self, texts: Sequence[str]) -> np.ndarray:
         """(n, max_tokens) int32."""
@@ -83,10 +101,6 @@ class TextPreprocess:
             return_tensors="np",
         )
         return np.asarray(found["input_ids"], dtype=np.int32)
-
-    def to_json(self) -> dict[str, Any]:
-        """A JSON value that :func:`fedcore.models.preprocess.preprocess_from_json` takes back."""
-        return asdict(self)
 
 
 def checkpoint_tokens(name: str, revision: str, max_tokens: int) -> TextPreprocess:

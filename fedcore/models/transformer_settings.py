@@ -194,11 +194,7 @@ class TextTransformerSettings(Pretrained, title="Text transformer"):
         """What the checkpoint's tokenizer does."""
         from fedcore.models.tokens import checkpoint_tokens
 
-        if features["kind"] != "text":
-            raise ValueError(
-                f"model kind={self.kind!r} reads texts; the data is a {features['kind']}. Use "
-                "another kind of model."
-            )
+        texts_only(self.kind, features)
         return checkpoint_tokens(self.name, self.revision, self.max_tokens)
 
     def build(self, task: Task, input_shape: tuple[int, ...]) -> nn.Module:
@@ -240,4 +236,17 @@ def _images_only(kind: str, features: Mapping[str, Any]) -> None:
         raise ValueError(
             f"model kind={kind!r} reads images; the data is a {features['kind']}. "
             "Use logistic or mlp."
+        )
+
+
+def texts_only(kind: str, features: Mapping[str, Any]) -> None:
+    """Refuses data that a model of this kind does not read.
+
+    Raises:
+      ValueError: it is no text.
+    """
+    if features["kind"] != "text":
+        raise ValueError(
+            f"model kind={kind!r} reads texts; the data is a {features['kind']}. Use another kind "
+            "of model."
         )
